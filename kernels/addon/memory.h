@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory that JavaScript sees as ArrayBuffers but that lives and dies by our calls: aligned allocations, and files mapped
+// into memory. Freeing detaches the ArrayBuffer, so a use after it is an error about a count of 0, not a crash.
+#pragma once
+#include <napi.h>
+
+namespace tacotune::addon {
+
+/// allocate(bytes) → ArrayBuffer, 64-byte aligned, zeroed.
+Napi::Value allocate(const Napi::CallbackInfo& info);
+/// release(buffer): frees memory of `allocate` or `mapFile` now and detaches the buffer.
+Napi::Value release(const Napi::CallbackInfo& info);
+/// mapFile(path) → ArrayBuffer of the whole file, copy-on-write: a stray write changes neither the file nor other readers.
+Napi::Value map_file(const Napi::CallbackInfo& info);
+
+}  // namespace tacotune::addon
