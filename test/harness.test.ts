@@ -7,14 +7,14 @@ import { projectRoot, suite } from './support/harness.js';
 
 const test = suite('harness');
 
-function runEntry(...words: string[]): { status: number | null; out: string } {
+function runEntry(...words: string[]) {
   const { status, stdout, stderr } = spawnSync(process.execPath, [join(projectRoot, 'dist', 'test', 'run.js'), ...words], { encoding: 'utf8' });
-  return { status, out: stdout + stderr };
+  return { status, stdout, stderr };
 }
 
 test('no test at all is a failure', () => {
-  const { status, out } = runEntry('no-file-has-this-name');
+  const { status, stdout, stderr } = runEntry('no-file-has-this-name');
   assert.is(status, 1);
-  assert.match(out, 'no test ran');
-  assert.match(out, /0 passed, 1 failed, 0 skipped\n$/);
+  assert.match(stderr, 'no test ran');
+  assert.match(stdout, /0 passed, 1 failed, 0 skipped\n$/);
 });

@@ -3,10 +3,8 @@
 // runs them in one process through uvu, and closes with one line of counts. It fails when a test failed, when none ran, and
 // when something was rejected that no test waited for.
 import { readdirSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { exec } from 'uvu';
-import { counts } from './support/harness.js';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const words = process.argv.slice(2);
@@ -21,11 +19,14 @@ process.on('unhandledRejection', (reason) => {
 });
 
 const globals = globalThis as unknown as { UVU_DEFER: number; UVU_QUEUE: unknown[]; UVU_INDEX: number };
+// uvu reads these when it is first imported: deferred, it leaves the running to us.
 globals.UVU_DEFER = 1;
 globals.UVU_QUEUE = [];
+const { exec } = await import('uvu');
+const { counts } = await import('./support/harness.js');
 for (const [index, file] of files.entries()) {
   globals.UVU_INDEX = index;
-  globals.UVU_QUEUE.push([relative(here, file) && file]);
+  globals.UVU_QUEUE.push([file]);
   await import(pathToFileURL(join(here, file)).href);
   await new Promise((resolve) => setImmediate(resolve)); // suites enqueue themselves in a microtask
 }

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CPU kernels compiled for AVX-512 (F, BW, VL, DQ).
+#include "isa.h"
+
+#if defined(__x86_64__)
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c,prefer-vector-width=512")
+#endif
+#define ISA avx512
+#define ISA_NAME "avx512"
+#define VECTOR_BYTES 64
+#include "kernels.inc"
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+namespace tacotune {
+const Kernels* avx512_kernels() { return &avx512::table(); }
+}  // namespace tacotune
+#else
+namespace tacotune {
+const Kernels* avx512_kernels() { return nullptr; }
+}  // namespace tacotune
+#endif
