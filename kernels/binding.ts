@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The typed mirror of ops.h and the only file that loads the addon. Argument names, order and shapes are those of ops.h;
 // what the addon checks (types, counts, ranges) is not checked again here. Run its tests: `npm test -- ops`.
-import { createRequire } from 'node:module';
+
 import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { UserError } from '../errors.js';
@@ -24,42 +25,138 @@ export interface Native {
   embeddingForward(out: F32, ids: I32, weight: Bytes, weightType: number, M: number, V: number, C: number): void;
   embeddingBackward(dweight: F32, dout: F32, ids: I32, M: number, V: number, C: number): void;
   rmsnormForward(out: F32, rstd: F32, inp: F32, weight: F32, M: number, C: number, eps: number): void;
-  rmsnormBackward(dinp: F32, dweight: F32, dout: F32, inp: F32, rstd: F32, weight: F32, M: number, C: number, accumulate: number): void;
+  rmsnormBackward(
+    dinp: F32,
+    dweight: F32,
+    dout: F32,
+    inp: F32,
+    rstd: F32,
+    weight: F32,
+    M: number,
+    C: number,
+    accumulate: number,
+  ): void;
   ropeForward(x: F32, table: F32, positions: I32, M: number, H: number, D: number, P: number): void;
   ropeBackward(x: F32, table: F32, positions: I32, M: number, H: number, D: number, P: number): void;
   attentionForward(
-    out: F32, lse: F32, q: F32, k: F32, v: F32, starts: I32,
-    B: number, Tq: number, Tk: number, Hq: number, Hkv: number, D: number,
+    out: F32,
+    lse: F32,
+    q: F32,
+    k: F32,
+    v: F32,
+    starts: I32,
+    B: number,
+    Tq: number,
+    Tk: number,
+    Hq: number,
+    Hkv: number,
+    D: number,
   ): void;
   attentionBackward(
-    dq: F32, dk: F32, dv: F32, dout: F32, q: F32, k: F32, v: F32, out: F32, lse: F32, starts: I32,
-    B: number, T: number, Hq: number, Hkv: number, D: number,
+    dq: F32,
+    dk: F32,
+    dv: F32,
+    dout: F32,
+    q: F32,
+    k: F32,
+    v: F32,
+    out: F32,
+    lse: F32,
+    starts: I32,
+    B: number,
+    T: number,
+    Hq: number,
+    Hkv: number,
+    D: number,
   ): void;
   swigluForward(out: F32, gate: F32, up: F32, n: number): void;
   swigluBackward(dgate: F32, dup: F32, dout: F32, gate: F32, up: F32, n: number): void;
   linearForward(
-    out: F32, inp: F32, weight: Bytes, weightType: number,
-    M: number, N: number, K: number, alpha: number, accumulate: number, compute: number,
+    out: F32,
+    inp: F32,
+    weight: Bytes,
+    weightType: number,
+    M: number,
+    N: number,
+    K: number,
+    alpha: number,
+    accumulate: number,
+    compute: number,
   ): void;
   linearBackward(
-    dinp: F32, dout: F32, weight: Bytes, weightType: number,
-    M: number, N: number, K: number, alpha: number, accumulate: number, compute: number,
+    dinp: F32,
+    dout: F32,
+    weight: Bytes,
+    weightType: number,
+    M: number,
+    N: number,
+    K: number,
+    alpha: number,
+    accumulate: number,
+    compute: number,
   ): void;
-  linearWeightBackward(dweight: F32, dout: F32, inp: F32, M: number, N: number, K: number, alpha: number, compute: number): void;
+  linearWeightBackward(
+    dweight: F32,
+    dout: F32,
+    inp: F32,
+    M: number,
+    N: number,
+    K: number,
+    alpha: number,
+    compute: number,
+  ): void;
   linearNf4Forward(
-    out: F32, inp: F32, codes: U8, absmaxCodes: U8, absmax: F32, absmaxOffset: number,
-    M: number, N: number, K: number, accumulate: number, compute: number,
+    out: F32,
+    inp: F32,
+    codes: U8,
+    absmaxCodes: U8,
+    absmax: F32,
+    absmaxOffset: number,
+    M: number,
+    N: number,
+    K: number,
+    accumulate: number,
+    compute: number,
   ): void;
   linearNf4Backward(
-    dinp: F32, dout: F32, codes: U8, absmaxCodes: U8, absmax: F32, absmaxOffset: number,
-    M: number, N: number, K: number, accumulate: number, compute: number,
+    dinp: F32,
+    dout: F32,
+    codes: U8,
+    absmaxCodes: U8,
+    absmax: F32,
+    absmaxOffset: number,
+    M: number,
+    N: number,
+    K: number,
+    accumulate: number,
+    compute: number,
   ): void;
   dropoutForward(out: F32, inp: F32, n: number, p: number, seed: number): void;
   dropoutBackward(dinp: F32, dout: F32, n: number, p: number, seed: number, accumulate: number): void;
-  crossEntropyForward(loss: F32, inp: F32, weight: Bytes, weightType: number, labels: I32, M: number, V: number, C: number, compute: number): void;
+  crossEntropyForward(
+    loss: F32,
+    inp: F32,
+    weight: Bytes,
+    weightType: number,
+    labels: I32,
+    M: number,
+    V: number,
+    C: number,
+    compute: number,
+  ): void;
   crossEntropyForwardBackward(
-    loss: F32, dinp: F32, dweight: F32, inp: F32, weight: Bytes, weightType: number, labels: I32, scale: number,
-    M: number, V: number, C: number, compute: number,
+    loss: F32,
+    dinp: F32,
+    dweight: F32,
+    inp: F32,
+    weight: Bytes,
+    weightType: number,
+    labels: I32,
+    scale: number,
+    M: number,
+    V: number,
+    C: number,
+    compute: number,
   ): void;
   add(out: F32, inp: F32, n: number): void;
   copy(out: F32, inp: F32, n: number): void;
@@ -67,12 +164,34 @@ export interface Native {
   sum(out: F32, inp: F32, n: number): void;
   sumOfSquares(out: F32, inp: F32, n: number): void;
   adamw(
-    param: F32, grad: F32, m: F32, v: F32, n: number,
-    learningRate: number, beta1: number, beta2: number, eps: number, weightDecay: number, step: number, gradScale: number,
+    param: F32,
+    grad: F32,
+    m: F32,
+    v: F32,
+    n: number,
+    learningRate: number,
+    beta1: number,
+    beta2: number,
+    eps: number,
+    weightDecay: number,
+    step: number,
+    gradScale: number,
   ): void;
   adamw8bit(
-    param: F32, grad: F32, m: U8, v: U8, mAbsmax: F32, vAbsmax: F32, n: number,
-    learningRate: number, beta1: number, beta2: number, eps: number, weightDecay: number, step: number, gradScale: number,
+    param: F32,
+    grad: F32,
+    m: U8,
+    v: U8,
+    mAbsmax: F32,
+    vAbsmax: F32,
+    n: number,
+    learningRate: number,
+    beta1: number,
+    beta2: number,
+    eps: number,
+    weightDecay: number,
+    step: number,
+    gradScale: number,
   ): void;
   nf4Quantize(codes: U8, absmax: F32, inp: F32, n: number): void;
   nf4DoubleQuantize(absmaxCodes: U8, nested: F32, offset: F32, absmax: F32, blocks: number): void;

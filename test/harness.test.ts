@@ -8,7 +8,11 @@ import { projectRoot, suite } from './support/harness.js';
 const test = suite('harness');
 
 function runEntry(...words: string[]) {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [join(projectRoot, 'dist', 'test', 'run.js'), ...words], { encoding: 'utf8' });
+  const { status, stdout, stderr } = spawnSync(
+    process.execPath,
+    [join(projectRoot, 'dist', 'test', 'run.js'), ...words],
+    { encoding: 'utf8' },
+  );
   return { status, stdout, stderr };
 }
 

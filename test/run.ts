@@ -35,7 +35,8 @@ await new Promise((resolve) => setImmediate(resolve));
 
 const problems: string[] = [];
 if (counts.passed + counts.failed + counts.skipped === 0) problems.push('no test ran');
-if (stray !== undefined) problems.push(`a promise was rejected outside any test: ${stray instanceof Error ? stray.stack : String(stray)}`);
+if (stray !== undefined)
+  problems.push(`a promise was rejected outside any test: ${stray instanceof Error ? stray.stack : String(stray)}`);
 for (const problem of problems) console.error(`FAIL ${problem}`);
 const failed = counts.failed + problems.length;
 console.log(`${counts.passed} passed, ${failed} failed, ${counts.skipped} skipped`);

@@ -25,9 +25,7 @@ export function skip(reason: string): never {
 
 type Body = () => void | Promise<void>;
 
-export interface Suite {
-  (name: string, body: Body): void;
-}
+export type Suite = (name: string, body: Body) => void;
 
 /** A named group of tests. Call it with a name and a body for each test. */
 export function suite(name: string, timeoutMs = 120_000): Suite {

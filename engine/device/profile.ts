@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// The profile device: wraps another device and times every op call. What it records is plain data; tables and trace files
+// are made of it elsewhere. Ops of the wrapped device must have ended when they return (true of cpu).
+import { type Cost, costOf, OP_NAMES } from './costs.js';
+import type { Device, OpName, Ops } from './device.js';
+
+export interface OpCall extends Cost {
+  op: OpName;
+  /** Where in the model, as set by `scope`: "layer 3 forward". */
+  scope: string;
+  /** Milliseconds since the device was made. */
+  startMs: number;
+  durationMs: number;
+}
+
+export type ProfileDevice = Device & {
+  readonly calls: OpCall[];
+  /** Forgets the calls so far. */
+  reset(): void;
+};
+
+export function profileDevice(inner: Device): ProfileDevice {
+  const calls: OpCall[] = [];
+  const origin = performance.now();
+  let scope = '';
+
+  const timed = <Op extends OpName>(op: Op) => {
+    const run = inner[op].bind(inner) as (...args: Parameters<Ops[Op]>) => void;
+    return (...args: Parameters<Ops[Op]>): void => {
+      const start = performance.now();
+      run(...args);
+      const end = performance.now();
+      const { flops, bytes } = costOf(op, args);
+      calls.push({ op, scope, flops, bytes, startMs: start - origin, durationMs: end - start });
+    };
+  };
+  const ops = Object.fromEntries(OP_NAMES.map((op) => [op, timed(op)])) as unknown as Ops;
+
+  return {
+    ...ops,
+    name: inner.name,
+    compute: inner.compute,
+    calls,
+    scope: (name) => {
+      scope = name;
+    },
+    reset: () => {
+      calls.length = 0;
+    },
+    allocate: (kind, shape, dtype) => inner.allocate(kind, shape, dtype),
+    free: (tensor) => inner.free(tensor),
+    view: (tensor, offset, shape) => inner.view(tensor, offset, shape),
+    trim: () => inner.trim(),
+    upload: (tensor, values) => inner.upload(tensor, values),
+    download: (tensor) => inner.download(tensor),
+    adoptWeight: (values) => inner.adoptWeight(values),
+    uploadWeight: (tensor, values) => inner.uploadWeight(tensor, values),
+    quantizeWeight: (values) => inner.quantizeWeight(values),
+  };
+}
