@@ -212,8 +212,11 @@ export interface Native {
   /** Zeroed memory outside the JavaScript heap; `release` gives it back at once and detaches the buffer. */
   allocate(bytes: number): ArrayBuffer;
   release(buffer: ArrayBuffer): void;
-  /** A whole file mapped into memory, copy-on-write: writing to it changes neither the file nor other readers. */
-  mapFile(path: string): ArrayBuffer;
+  /**
+   * A part of an open file mapped into memory, copy-on-write: writing to it changes neither the file nor other readers. The
+   * descriptor may be closed afterwards. Throws where the part is not within the file.
+   */
+  mapFile(file: number, offset: number, bytes: number): ArrayBuffer;
 }
 
 /** Names a lower instruction set to use than the best one, for comparison and for tests. */

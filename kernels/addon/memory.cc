@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "memory.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
+#include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <mutex>
 #include <string>
@@ -17,29 +17,45 @@ namespace tacotune::addon {
 namespace {
 
 struct Region {
+  void* base;  // what mmap returned; what JavaScript sees may start inside the first page
   size_t bytes;
+  uintptr_t id;
 };
 
-// Address → region of everything handed out. It makes freeing safe whoever comes first, `release` or the garbage collector.
+// Address → region of everything handed out. It makes freeing safe whoever comes first, `release` or the garbage collector:
+// the system gives a freed address out again, so the collector names the region it means by its id, never by address alone.
 // All of it comes from mmap: pages arrive zeroed on first touch, so what is never used costs no memory, and munmap returns
 // it to the system at once (a measured peak is then the planned one).
 std::unordered_map<void*, Region> regions;
 std::mutex regions_mutex;
+uintptr_t last_id = 0;
 
-void free_region(void* data) {
+/// Frees the region at `data` if it is still the one with this id (0: whichever is there).
+void free_region(void* data, uintptr_t id) {
   std::lock_guard<std::mutex> lock(regions_mutex);
   const auto found = regions.find(data);
-  if (found == regions.end()) return;
-  munmap(data, found->second.bytes);
+  if (found == regions.end() || (id != 0 && found->second.id != id)) return;
+  munmap(found->second.base, found->second.bytes);
   regions.erase(found);
 }
 
-Napi::Value hand_out(Napi::Env env, void* data, size_t bytes) {
+/// An ArrayBuffer of `bytes` at `data`, which lies in the mapping of `mapped` bytes at `base`.
+Napi::Value hand_out(Napi::Env env, void* data, size_t bytes, void* base, size_t mapped) {
+  uintptr_t id;
   {
     std::lock_guard<std::mutex> lock(regions_mutex);
-    regions[data] = Region{bytes};
+    id = ++last_id;
+    regions[data] = Region{base, mapped, id};
   }
-  return Napi::ArrayBuffer::New(env, data, bytes, [](Napi::Env, void* p) { free_region(p); });
+  // The plain C call: node-addon-api's wrapper frees its own bookkeeping twice when Node refuses the size.
+  napi_value buffer;
+  const auto finalize = [](napi_env, void* p, void* hint) { free_region(p, reinterpret_cast<uintptr_t>(hint)); };
+  if (napi_create_external_arraybuffer(env, data, bytes, finalize, reinterpret_cast<void*>(id), &buffer) != napi_ok) {
+    free_region(data, id);
+    if (env.IsExceptionPending()) throw env.GetAndClearPendingException();
+    throw Napi::Error::New(env, "Node refused an ArrayBuffer of " + std::to_string(bytes) + " bytes");
+  }
+  return Napi::Value(env, buffer);
 }
 
 }  // namespace
@@ -56,7 +72,7 @@ Napi::Value allocate(const Napi::CallbackInfo& info) {
 #ifdef MADV_HUGEPAGE
   if (size >= (8u << 20)) madvise(data, size, MADV_HUGEPAGE);  // fewer TLB misses on weights; small tensors would only round up
 #endif
-  return hand_out(env, data, size);
+  return hand_out(env, data, size, data, size);
 }
 
 Napi::Value release(const Napi::CallbackInfo& info) {
@@ -69,32 +85,32 @@ Napi::Value release(const Napi::CallbackInfo& info) {
   }
   if (!data) return info.Env().Undefined();
   buffer.Detach();
-  free_region(data);
+  free_region(data, 0);
   return info.Env().Undefined();
 }
 
 Napi::Value map_file(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  if (!info[0].IsString()) throw Napi::TypeError::New(env, "mapFile: expected a path");
-  const std::string path = info[0].As<Napi::String>().Utf8Value();
-  const auto fail = [&](const char* what) { return Napi::Error::New(env, "mapFile: cannot " + std::string(what) + " '" + path + "': " + std::strerror(errno)); };
-  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) throw fail("open");
+  const auto number = [&](size_t i) { return info[i].IsNumber() ? info[i].As<Napi::Number>().DoubleValue() : -1; };
+  const double file = number(0), offset = number(1), bytes = number(2);
+  const auto whole = [](double x, double limit) { return x >= 0 && x <= limit && x == std::floor(x); };
+  if (!whole(file, 1 << 30) || !whole(offset, 1e15) || !whole(bytes, 1e15))
+    throw Napi::TypeError::New(env, "mapFile: expected an open file, an offset and a number of bytes");
   struct stat status;
-  if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode)) {
-    if (S_ISDIR(status.st_mode)) errno = EISDIR;
-    close(file);
-    throw fail("map");
-  }
-  const size_t size = static_cast<size_t>(status.st_size);
-  if (size == 0) {
-    close(file);
-    return Napi::ArrayBuffer::New(env, 0);
-  }
-  void* const data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
-  close(file);
-  if (data == MAP_FAILED) throw fail("map");
-  return hand_out(env, data, size);
+  if (fstat(static_cast<int>(file), &status) != 0) throw Napi::Error::New(env, std::string("mapFile: ") + std::strerror(errno));
+  if (!S_ISREG(status.st_mode)) throw Napi::Error::New(env, "mapFile: not a regular file");
+  // Memory mapped beyond the end of a file kills the process that reads it.
+  if (offset + bytes > static_cast<double>(status.st_size))
+    throw Napi::RangeError::New(env, "mapFile: the range ends behind the file's end at " + std::to_string(status.st_size) + " bytes");
+  if (bytes == 0) return Napi::ArrayBuffer::New(env, 0);
+  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t begin = static_cast<size_t>(offset), inside = begin % page, size = static_cast<size_t>(bytes) + inside;
+  // Copy-on-write pages are not reserved ahead: the system would refuse a file larger than memory, though nothing is written.
+  void* const base =
+      mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, static_cast<int>(file), static_cast<off_t>(begin - inside));
+  if (base == MAP_FAILED)
+    throw Napi::Error::New(env, "mapFile: cannot map " + std::to_string(size) + " bytes: " + std::strerror(errno));
+  return hand_out(env, static_cast<char*>(base) + inside, size - inside, base, size);
 }
 
 }  // namespace tacotune::addon

@@ -10,7 +10,8 @@ namespace tacotune::addon {
 Napi::Value allocate(const Napi::CallbackInfo& info);
 /// release(buffer): frees memory of `allocate` or `mapFile` now and detaches the buffer.
 Napi::Value release(const Napi::CallbackInfo& info);
-/// mapFile(path) → ArrayBuffer of the whole file, copy-on-write: a stray write changes neither the file nor other readers.
+/// mapFile(file, offset, bytes) → ArrayBuffer of that part of an open file, copy-on-write: a stray write changes neither the
+/// file nor other readers. A part and not the whole, since Node 20 allows no ArrayBuffer over 4 GB and model files are larger.
 Napi::Value map_file(const Napi::CallbackInfo& info);
 
 }  // namespace tacotune::addon
