@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite as uvuSuite } from 'uvu';
+import { INSTRUCTION_SET_VARIABLE, native } from '../../kernels/index.js';
 
 export interface Counts {
   passed: number;
@@ -70,4 +71,17 @@ export function shared(...parts: string[]): string {
   const path = join(projectRoot, '..', 'shared', ...parts);
   if (!existsSync(path)) skip(`no ${join('..', 'shared', ...parts)}`);
   return path;
+}
+
+/** Runs a body once on every instruction set this processor has (only on the one that the environment forces, if it does). */
+export async function onEachInstructionSet(body: (set: string) => void | Promise<void>): Promise<void> {
+  const before = native().instructionSet();
+  try {
+    for (const set of process.env[INSTRUCTION_SET_VARIABLE] ? [before] : native().instructionSets()) {
+      native().selectInstructionSet(set);
+      await body(set);
+    }
+  } finally {
+    native().selectInstructionSet(before);
+  }
 }
