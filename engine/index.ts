@@ -3,3 +3,4 @@
 export * from './device/index.js';
 export * from './model/index.js';
 export { normals, seedOf, uniformGenerator } from './random.js';
+export * from './training/index.js';

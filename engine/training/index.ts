@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// The entrance of engine/training/.
+export { reasonToEnd, type StageEnd, type StageProgress } from './curriculum.js';
+export { OPTIMIZERS, Optimizer, type OptimizerSettings } from './optimizer.js';
+export { SCHEDULES, type Schedule, scheduleFactor } from './schedule.js';
+export {
+  clipScale,
+  meanLoss,
+  type Stage,
+  type StepEvent,
+  Trainer,
+  type TrainingEvent,
+  type TrainingSettings,
+  train,
+} from './trainer.js';

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+// Read this first. Training is: for each stage of the curriculum, take micro-batches, sum their gradients, clip, update,
+// measure; until the stage's rule says that it is over. The trainer takes token batches from anyone and gives events to
+// anyone; it reads and writes no file. Same seed, same batches: same bits, on any number of threads.
+import { UserError } from '../../errors.js';
+import type { F32 } from '../device/index.js';
+import {
+  type ActivationPolicy,
+  type Batch,
+  countTargets,
+  countTokens,
+  LINEAR_NAMES,
+  type Llama,
+  type SeedOf,
+} from '../model/index.js';
+import { seedOf } from '../random.js';
+import { reasonToEnd, type StageEnd, type StageProgress } from './curriculum.js';
+import { Optimizer, type OptimizerSettings } from './optimizer.js';
+import { type Schedule, scheduleFactor } from './schedule.js';
+
+export interface TrainingSettings {
+  optimizer: OptimizerSettings;
+  schedule: Schedule;
+  /** Micro-batches whose gradients make one step. */
+  accumulation: number;
+  /** Gradients longer than this are scaled down to it; 0 is no limit. */
+  maxGradientNorm: number;
+  /** A step's loss is the sum over its targets divided by their number; `micro-batches` averages the micro-batches' means instead. */
+  lossNormalization: 'tokens' | 'micro-batches';
+  policy: ActivationPolicy;
+  seed: number;
+  /** Steps with a loss or gradient that is not finite are skipped; after so many in a run it stops. */
+  maxSkippedSteps: number;
+  /** Steps between evaluations on the held-out batches; 0 is never. A stage's end is evaluated always. */
+  evaluateEvery: number;
+}
+
+export interface Stage {
+  name: string;
+  learningRateFactor: number;
+  end: StageEnd;
+  batches: AsyncIterable<Batch>;
+  /** Fresh iteration over held-out batches, where there are any. */
+  heldOut?: (() => AsyncIterable<Batch>) | undefined;
+}
+
+export interface StepEvent {
+  type: 'step';
+  /** From 1, over the whole run. */
+  step: number;
+  stage: string;
+  /** Mean over the targets; null where the step was skipped. */
+  loss: number | null;
+  /** Before clipping; null where the step was skipped. */
+  gradNorm: number | null;
+  learningRate: number;
+  /** Tokens of the step without padding, and those that were targets. */
+  tokens: number;
+  targetTokens: number;
+  stepMs: number;
+  tokensPerSecond: number;
+  /** Where a value that is not finite arose: the step changed nothing. */
+  skipped?: string;
+}
+
+export type TrainingEvent =
+  | StepEvent
+  | { type: 'stage-start'; stage: string; index: number }
+  | { type: 'evaluation'; stage: string; step: number; heldOutLoss: number; targetTokens: number }
+  | { type: 'stage-end'; stage: string; index: number; step: number; reason: string }
+  | { type: 'end'; step: number; reason: 'finished' | 'aborted' };
+
+/** Trains through the stages. Ends after the running step when the signal is aborted. */
+export async function* train(
+  llama: Llama,
+  stages: readonly Stage[],
+  settings: TrainingSettings,
+  signal?: AbortSignal,
+): AsyncGenerator<TrainingEvent> {
+  const trainer = new Trainer(llama, settings);
+  let step = 0;
+  try {
+    for (const [index, stage] of stages.entries()) {
+      yield { type: 'stage-start', stage: stage.name, index };
+      const progress: StageProgress = { steps: 0, tokens: 0, heldOutLosses: [] };
+      const batches = stage.batches[Symbol.asyncIterator]();
+      let evaluatedAt = -1;
+      let reason: string | undefined;
+      while (reason === undefined) {
+        if (signal?.aborted) {
+          await batches.return?.();
+          yield { type: 'end', step, reason: 'aborted' };
+          return;
+        }
+        const microBatches = await take(batches, settings.accumulation);
+        if (microBatches.length === 0) {
+          reason = 'the data is at its end';
+          break;
+        }
+        const event = await trainer.step(microBatches, stage, step);
+        step++;
+        progress.steps++;
+        progress.tokens += event.tokens;
+        yield event;
+        if (stage.heldOut && settings.evaluateEvery > 0 && step % settings.evaluateEvery === 0) {
+          evaluatedAt = step;
+          yield* measured(trainer, stage, step, progress);
+        }
+        reason = reasonToEnd(stage.end, progress);
+      }
+      await batches.return?.();
+      if (stage.heldOut && evaluatedAt !== step) yield* measured(trainer, stage, step, progress);
+      yield { type: 'stage-end', stage: stage.name, index, step, reason };
+    }
+    yield { type: 'end', step, reason: 'finished' };
+  } finally {
+    trainer.dispose();
+  }
+}
+
+async function* measured(
+  trainer: Trainer,
+  stage: Stage,
+  step: number,
+  progress: StageProgress,
+): AsyncGenerator<TrainingEvent> {
+  const { loss, targets } = await meanLoss(trainer.llama, stage.heldOut!());
+  progress.heldOutLosses.push(loss);
+  yield { type: 'evaluation', stage: stage.name, step, heldOutLoss: loss, targetTokens: targets };
+}
+
+async function take(batches: AsyncIterator<Batch>, count: number): Promise<Batch[]> {
+  const taken: Batch[] = [];
+  while (taken.length < count) {
+    const { value, done } = await batches.next();
+    if (done) break;
+    taken.push(value);
+  }
+  return taken;
+}
+
+/** The mean loss over all targets of some batches, without training on them. NaN when there is no target. */
+export async function meanLoss(
+  llama: Llama,
+  batches: AsyncIterable<Batch>,
+): Promise<{ loss: number; targets: number }> {
+  let sum = 0;
+  let targets = 0;
+  for await (const batch of batches) {
+    const losses = await llama.tokenLosses(batch);
+    sum += losses.reduce((total, loss) => total + loss, 0);
+    targets += countTargets(batch);
+  }
+  return { loss: sum / targets, targets };
+}
+
+/** One run's optimizer and the arithmetic of a step. The planner runs the same step on a device that only counts. */
+export class Trainer {
+  readonly #optimizer: Optimizer;
+  readonly #lossSum: F32; // (accumulation)
+  #skipped = 0;
+  #shape = '';
+
+  constructor(
+    readonly llama: Llama,
+    readonly settings: TrainingSettings,
+  ) {
+    if (!llama.parameters) throw new Error('nothing trains: the model was loaded without an adapter');
+    this.#optimizer = new Optimizer(llama.parameters, settings.optimizer);
+    this.#lossSum = llama.device.allocate('activations', [settings.accumulation]);
+  }
+
+  /** @param step from 0 */
+  async step(
+    microBatches: readonly Batch[],
+    stage: Pick<Stage, 'name' | 'learningRateFactor'>,
+    step: number,
+  ): Promise<StepEvent> {
+    const start = performance.now();
+    const { llama, settings } = this;
+    const targets = microBatches.map(countTargets);
+    const targetTokens = targets.reduce((sum, count) => sum + count, 0);
+    const tokens = microBatches.reduce((sum, batch) => sum + countTokens(batch), 0);
+    if (targetTokens === 0) {
+      throw new UserError({
+        expected: 'at least one target token in a step',
+        found: `${tokens} tokens, all of them prompt or padding`,
+        where: `stage '${stage.name}', step ${step + 1}`,
+        remedy: 'check the labels with the loss mask in mind; a context too short cuts answers off',
+      });
+    }
+    // A micro-batch's weight in the step's loss, per target.
+    const scales = targets.map((count) =>
+      settings.lossNormalization === 'tokens' ? 1 / targetTokens : count && 1 / (count * microBatches.length),
+    );
+
+    this.#trimOnNewShape(microBatches);
+    llama.parameters!.zeroGradients();
+    llama.device.fill(this.#lossSum, 0);
+    for (const [i, batch] of microBatches.entries()) {
+      const slot = llama.device.view(this.#lossSum, i, [1]);
+      await llama.lossAndGradients(batch, slot, {
+        scale: scales[i]!,
+        policy: settings.policy,
+        seedOf: this.#dropoutSeeds(step, i),
+      });
+    }
+
+    llama.device.scope('optimizer');
+    const sums = await llama.device.download(this.#lossSum);
+    const loss = microBatches.reduce((total, _, i) => total + sums[i]! * scales[i]!, 0);
+    const gradNorm = await this.#optimizer.gradientNorm();
+    const learningRate =
+      settings.optimizer.learningRate * scheduleFactor(settings.schedule, step) * stage.learningRateFactor;
+    const finite = Number.isFinite(loss) && Number.isFinite(gradNorm);
+    if (finite) this.#optimizer.update(learningRate, clipScale(settings.maxGradientNorm, gradNorm));
+    llama.device.scope('');
+    const skipped = finite ? {} : { skipped: await this.#skip(microBatches, stage.name, step) };
+
+    const stepMs = performance.now() - start;
+    return {
+      type: 'step',
+      step: step + 1,
+      stage: stage.name,
+      loss: finite ? loss : null,
+      gradNorm: finite ? gradNorm : null,
+      learningRate,
+      tokens,
+      targetTokens,
+      stepMs,
+      tokensPerSecond: (1000 * tokens) / stepMs,
+      ...skipped,
+    };
+  }
+
+  dispose(): void {
+    this.#optimizer.dispose();
+    this.llama.device.free(this.#lossSum);
+  }
+
+  /** Memory is reused by size, so the sizes of an earlier shape of batch would only lie there. */
+  #trimOnNewShape(microBatches: readonly Batch[]): void {
+    const shape = microBatches.map(({ B, T }) => `${B}x${T}`).join();
+    if (this.#shape !== '' && this.#shape !== shape) this.llama.device.trim();
+    this.#shape = shape;
+  }
+
+  #dropoutSeeds(step: number, microBatch: number): SeedOf {
+    const { adapter } = this.llama;
+    if (adapter === 'full' || !adapter?.dropout) return () => undefined;
+    return (layer, linear) => seedOf(this.settings.seed, step, microBatch, layer, LINEAR_NAMES.indexOf(linear));
+  }
+
+  /** Counts a skipped step, finds where it went wrong, and ends the run when there are too many. */
+  async #skip(microBatches: readonly Batch[], stage: string, step: number): Promise<string> {
+    const place = await this.#locate(microBatches);
+    this.#skipped++;
+    if (this.#skipped > this.settings.maxSkippedSteps) {
+      throw new UserError({
+        expected: `at most ${this.settings.maxSkippedSteps} steps with values that are not finite`,
+        found: `${this.#skipped}, the last in ${place}`,
+        where: `stage '${stage}', step ${step + 1}`,
+        remedy: 'lower the learning rate or maxGradientNorm, or look at the data of that step',
+      });
+    }
+    return place;
+  }
+
+  /** The first place of the passes that holds a value which is not finite. */
+  async #locate(microBatches: readonly Batch[]): Promise<string> {
+    const { llama } = this;
+    for (const [i, batch] of microBatches.entries()) {
+      let place: string | undefined;
+      const losses = await llama.tokenLosses(batch, async (name, tensor) => {
+        if (place === undefined && !(await llama.device.download(tensor)).every(Number.isFinite)) place = name;
+      });
+      if (place === undefined && !losses.every(Number.isFinite)) place = 'the loss';
+      if (place !== undefined) return `${place} (micro-batch ${i + 1})`;
+    }
+    for (const { name, gradient } of llama.parameters!.list) {
+      if (!(await llama.device.download(gradient)).every(Number.isFinite)) return `the gradient of ${name}`;
+    }
+    return 'the sum of the gradients';
+  }
+}
+
+/** The factor that shortens a gradient of this norm to the limit, as torch has it. */
+export function clipScale(maxNorm: number, norm: number): number {
+  return maxNorm > 0 ? Math.min(1, maxNorm / (norm + 1e-6)) : 1;
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+// Training against the goldens: 20 steps of loss, norm, rate and the adapters they lead to, and packed rows against separate ones.
+import * as assert from 'uvu/assert';
+import {
+  type Batch,
+  countTargets,
+  type Llama,
+  type Stage,
+  type StepEvent,
+  scheduleFactor,
+  type TrainingSettings,
+  train,
+} from '../../engine/index.js';
+import {
+  ADAPTERS,
+  type AdapterCase,
+  type GoldenModel,
+  goldenLlama,
+  loadGoldenAdapter,
+  peftNameOf,
+} from '../support/golden-model.js';
+import { f32, goldenJson, readGolden, relativeL2, relativeToMax, values } from '../support/goldens.js';
+import { onEachInstructionSet, suite } from '../support/harness.js';
+
+const test = suite('train');
+
+interface Run {
+  settings: {
+    model: GoldenModel;
+    nf4: boolean;
+    case: AdapterCase;
+    zero_b: boolean;
+    token_mean: boolean;
+    snapshots: number[];
+    steps: number;
+    accum: number;
+    seq: number;
+    lr: number;
+    betas: [number, number];
+    eps: number;
+    weight_decay: number;
+    clip: number;
+    warmup: number;
+    start: string;
+  };
+  steps: { lr: number; loss: number; grad_norm: number }[];
+  tol_loss_abs: number;
+  tol_grad_norm_rel: number;
+  tol_adapter_abs: Record<string, number> | number;
+  tol_adapter_rel_l2: Record<string, number> | number;
+}
+const facts = () =>
+  goldenJson<{ runs: Record<string, Run>; packing: Record<string, Record<string, number> & { adapter: string }> }>(
+    'train',
+    'train.json',
+  );
+
+const BATCHES: Record<string, string> = { mha_f32: 'mha_f32', mha_f32_tokenmean: 'mha_f32', gqa_nf4: 'gqa_nf4' };
+
+async function* goldenBatches(folder: string): AsyncGenerator<Batch> {
+  const tensors = readGolden('train', folder, 'batches.safetensors');
+  const [n, B, T] = tensors.get('input_ids')!.shape as [number, number, number];
+  const slice = (name: string, i: number) =>
+    Int32Array.from(tensors.get(name)!.data.subarray(i * B * T, (i + 1) * B * T));
+  for (let i = 0; i < n; i++) {
+    yield {
+      B,
+      T,
+      ids: slice('input_ids', i),
+      labels: slice('labels', i),
+      positions: Int32Array.from({ length: B * T }, (_, m) => m % T),
+      segments: slice('attention_mask', i),
+    };
+  }
+}
+
+function settingsOf({ settings: s }: Run): TrainingSettings {
+  return {
+    optimizer: {
+      kind: 'adamw',
+      learningRate: s.lr,
+      beta1: s.betas[0],
+      beta2: s.betas[1],
+      eps: s.eps,
+      weightDecay: s.weight_decay,
+    },
+    schedule: { kind: 'cosine', warmupSteps: s.warmup, totalSteps: s.steps },
+    accumulation: s.accum,
+    maxGradientNorm: s.clip,
+    lossNormalization: s.token_mean ? 'tokens' : 'micro-batches',
+    policy: 'keep-all',
+    seed: 0,
+    maxSkippedSteps: 0,
+    evaluateEvery: 0,
+  };
+}
+
+function startOf(run: Run, compute: 'f32' | 'bf16' = 'f32'): Llama {
+  const { model, nf4, case: adapter, start, zero_b } = run.settings;
+  const llama = goldenLlama(model, { compute, quantization: nf4 ? 'nf4' : 'none', adapter: ADAPTERS[adapter] });
+  loadGoldenAdapter(llama, readGolden('forward', model, adapter, 'adapter', 'adapter_model.safetensors'), zero_b);
+  assert.match(start, adapter);
+  return llama;
+}
+
+const stageOf = (batches: AsyncIterable<Batch>): Stage => ({ name: 'only', learningRateFactor: 1, end: {}, batches });
+
+for (const name of Object.keys(BATCHES)) {
+  test(`${name}: the trajectory of 20 steps and the adapters on its way`, async () => {
+    const run = facts().runs[name]!;
+    await onEachInstructionSet(async (set) => {
+      const llama = startOf(run);
+      let step = 0;
+      for await (const event of train(llama, [stageOf(goldenBatches(BATCHES[name]!))], settingsOf(run))) {
+        if (event.type !== 'step') continue;
+        const want = run.steps[step++]!;
+        assert.ok(
+          Math.abs(event.learningRate - want.lr) <= 1e-12,
+          `${set}: step ${step}: rate ${event.learningRate} for ${want.lr}`,
+        );
+        assert.ok(
+          Math.abs(event.loss! - want.loss) <= run.tol_loss_abs,
+          `${set}: step ${step}: loss ${event.loss} for ${want.loss}`,
+        );
+        assert.ok(
+          Math.abs(event.gradNorm! / want.grad_norm - 1) <= run.tol_grad_norm_rel,
+          `${set}: step ${step}: norm ${event.gradNorm} for ${want.grad_norm}`,
+        );
+        if (run.settings.snapshots.includes(step)) await compareAdapter(llama, run, name, step, set);
+      }
+      assert.is(step, run.settings.steps);
+      llama.dispose();
+    });
+  });
+}
+
+async function compareAdapter(llama: Llama, run: Run, name: string, step: number, set: string): Promise<void> {
+  const golden = readGolden('train', name, `adapter_step${step}.safetensors`);
+  const at = (tolerance: Record<string, number> | number) =>
+    typeof tolerance === 'number' ? tolerance : tolerance[String(step)]!;
+  for (const { name: parameter, value } of llama.parameters!.list) {
+    const got = await llama.device.download(value);
+    const want = f32(golden, peftNameOf(parameter));
+    const worst = got.reduce((most, x, i) => Math.max(most, Math.abs(x - want[i]!)), 0);
+    assert.ok(worst <= at(run.tol_adapter_abs), `${set}: after step ${step} ${parameter} is off by ${worst}`);
+    assert.ok(
+      relativeL2(got, want) <= at(run.tol_adapter_rel_l2),
+      `${set}: after step ${step} ${parameter} is off by ${relativeL2(got, want)} (2-norm)`,
+    );
+  }
+}
+
+test('bf16 compute follows the trajectory within 1 % of the loss', async () => {
+  const run = facts().runs['gqa_nf4']!;
+  await onEachInstructionSet(async (set) => {
+    const llama = startOf(run, 'bf16');
+    let step = 0;
+    for await (const event of train(llama, [stageOf(goldenBatches('gqa_nf4'))], settingsOf(run))) {
+      if (event.type !== 'step') continue;
+      const want = run.steps[step++]!.loss;
+      assert.ok(Math.abs(event.loss! / want - 1) < 0.01, `${set}: step ${step}: loss ${event.loss} for ${want}`);
+    }
+    llama.dispose();
+  });
+});
+
+for (const model of ['mha', 'llama3rope'] as const) {
+  test(`${model}: packed rows give the loss and gradients of separate rows`, async () => {
+    const fact = facts().packing[model]!;
+    const golden = readGolden('train', `packing_${model}.safetensors`);
+    const get = (name: string) => Int32Array.from(values(golden, name));
+    const ids = get('input_ids');
+    const batch: Batch = {
+      B: 1,
+      T: ids.length,
+      ids,
+      labels: get('labels'),
+      positions: get('position_ids'),
+      segments: get('segment_ids'),
+    };
+    await onEachInstructionSet(async (set) => {
+      const llama = goldenLlama(model, { adapter: ADAPTERS.r8_all });
+      loadGoldenAdapter(llama, readGolden('forward', model, 'r8_all', 'adapter', 'adapter_model.safetensors'));
+      const { device } = llama;
+      const lossSum = device.allocate('activations', [1]);
+      device.fill(lossSum, 0);
+      llama.parameters!.zeroGradients();
+      const targets = countTargets(batch);
+      await llama.lossAndGradients(batch, lossSum, {
+        scale: 1 / targets,
+        policy: 'keep-midpoints',
+        seedOf: () => undefined,
+      });
+      const loss = (await device.download(lossSum))[0]! / targets;
+      assert.ok(
+        Math.abs(loss - fact['packed_loss_f64']!) <= fact['tol_loss_abs']!,
+        `${set}: loss ${loss} for ${fact['packed_loss_f64']}`,
+      );
+      let compared = 0;
+      for (const { name, gradient } of llama.parameters!.list) {
+        if (!golden.has(`grad.${peftNameOf(name)}`)) continue;
+        compared++;
+        const off = relativeToMax(await device.download(gradient), f32(golden, `grad.${peftNameOf(name)}`));
+        assert.ok(off <= fact['tol_grad_rel_to_tensor_max']!, `${set}: d${name} off by ${off}`);
+      }
+      assert.ok(compared > 0, 'no gradient was compared');
+      llama.dispose();
+    });
+  });
+}
+
+test('schedules rise, stay and fall as transformers has them', () => {
+  const at = (kind: 'constant' | 'linear' | 'cosine', step: number) =>
+    scheduleFactor({ kind, warmupSteps: 4, totalSteps: 12 }, step);
+  assert.equal(
+    [0, 1, 2, 3, 4].map((step) => at('linear', step)),
+    [0, 0.25, 0.5, 0.75, 1],
+  );
+  assert.is(at('linear', 8), 0.5);
+  assert.is(at('linear', 12), 0);
+  assert.is(at('constant', 11), 1);
+  assert.ok(Math.abs(at('cosine', 8) - 0.5) < 1e-12);
+  assert.is(at('cosine', 40), 0);
+});
+
+test('a loss that is not finite skips the step, says where it arose, and ends the run at the limit', async () => {
+  const run = facts().runs['mha_f32']!;
+  const llama = startOf(run);
+  const poisoned = llama.parameters!.get('layers.1.q.B');
+  llama.device.upload(poisoned.value, new Float32Array(poisoned.value.size).fill(Number.NaN));
+  const events: StepEvent[] = [];
+  let message = '';
+  try {
+    for await (const event of train(llama, [stageOf(goldenBatches('mha_f32'))], {
+      ...settingsOf(run),
+      maxSkippedSteps: 2,
+    })) {
+      if (event.type === 'step') events.push(event);
+    }
+  } catch (error) {
+    message = (error as Error).message;
+  }
+  assert.is(events.length, 2);
+  for (const event of events) {
+    assert.is(event.loss, null);
+    assert.match(event.skipped!, 'the output of layer 1');
+  }
+  assert.match(message, 'at most 2 steps');
+  const untouched = await llama.device.download(llama.parameters!.get('layers.0.q.A').value);
+  assert.ok(untouched.every(Number.isFinite), 'a skipped step changed the adapter');
+  llama.dispose();
+});
