@@ -14,6 +14,7 @@ export {
 } from './config.js';
 export { type GradientPassOptions, Llama, type LlamaOptions, type Observer } from './llama.js';
 export { initializeLora, type LoraSettings, loraName, loraScale, loraSpecs } from './lora.js';
+export { type LoraFactors, mergedWeight } from './merge.js';
 export type { Parameter, ParameterGroup, Parameters } from './parameters.js';
 export type { SeedOf } from './projection.js';
 export { inverseFrequencies, rotaryTable } from './rotary.js';

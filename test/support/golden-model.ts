@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tiny models of the goldens as engine models, read by the plain reader of goldens.ts.
 
-import type { Compute, Device, WeightValues } from '../../engine/index.js';
+import type { Compute, Device, WeightSource } from '../../engine/index.js';
 import {
   LINEAR_NAMES,
   type LinearName,
@@ -91,11 +91,10 @@ export interface GoldenLlamaOptions extends Partial<LlamaOptions> {
   device?: Device;
 }
 
-export function goldenLlama(model: GoldenModel, options: GoldenLlamaOptions = {}): Llama {
+export function goldenSource(model: GoldenModel): WeightSource {
   const tensors = readGolden('models', model, 'model.safetensors');
-  const device = options.device ?? new NativeDevice({ compute: options.compute ?? 'f32', poison: true });
-  const source = {
-    weight: (name: WeightName): WeightValues => {
+  return {
+    weight: (name) => {
       const tensor = tensors.get(fileName(name))!;
       return {
         dtype: STORED[tensor.dtype as keyof typeof STORED],
@@ -104,7 +103,11 @@ export function goldenLlama(model: GoldenModel, options: GoldenLlamaOptions = {}
       };
     },
   };
-  return new Llama(device, CONFIGS[model], source, {
+}
+
+export function goldenLlama(model: GoldenModel, options: GoldenLlamaOptions = {}): Llama {
+  const device = options.device ?? new NativeDevice({ compute: options.compute ?? 'f32', poison: true });
+  return new Llama(device, CONFIGS[model], goldenSource(model), {
     quantization: options.quantization ?? 'none',
     adapter: options.adapter,
   });
