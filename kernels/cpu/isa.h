@@ -6,6 +6,9 @@
 #include <cstring>
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
+#include "../quant.h"
 #include "dispatch.h"
 #include "threads.h"

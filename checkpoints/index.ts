@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// The entrance of checkpoints/: files of tensors and what surrounds them.
+export { type FileLayer, systemFiles, writeFileAtomically } from './files.js';
+export {
+  openSafetensors,
+  type SafetensorsFile,
+  SafetensorsWriter,
+  type TensorDeclaration,
+  TORCH_METADATA,
+  writeSafetensors,
+} from './safetensors.js';
+export type { ElementType, TensorData, TensorFile, TensorInfo, WeightType } from './tensor-file.js';
