@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// The entrance of datasets/: rows → examples → packed batches. Knows text and files of text; nothing of models.
+export {
+  composer,
+  type Encoder,
+  type Example,
+  type ExampleOptions,
+  type ExampleSource,
+  encodePrompt,
+  examples,
+  fit,
+  IGNORED,
+  LOSS_PARTS,
+  type LossParts,
+  type Span,
+  TASKS,
+  type TaskName,
+  TOO_LONG,
+  type TokenExample,
+  type TooLong,
+  tokenize,
+  UNUSABLE,
+  type Unusable,
+} from './examples.js';
+export { type RecordTable, tableOf } from './record-table.js';
+export { openRows, type RowSourceOptions, readRows } from './row-sources.js';
+export { COLUMNS, type Column, type EnglishText, type Row, type RowShape } from './rows.js';
+export {
+  composeTaco,
+  parseTaco,
+  TACO_FORMATS,
+  type TacoChain,
+  type TacoFormat,
+  type TacoParse,
+  type TacoPart,
+} from './taco.js';
+export { loadTemplate, parseTemplate, type Question, TEMPLATES, type Template, templateNamed } from './templates.js';
+export { openTokenIds } from './token-ids.js';
