@@ -206,6 +206,8 @@ export interface Native {
   /** Threads that ops run on, the caller's included. */
   threads(): number;
   setThreads(count: number): void;
+  /** For benchmarks: does multiply-adds in registers on all threads and returns how many floating-point operations. */
+  multiplyAddCeiling(compute: number, steps: number): number;
   /** Bytes of scratch memory that ops hold for themselves. */
   scratchBytes(): number;
   releaseScratch(): void;

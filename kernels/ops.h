@@ -260,6 +260,7 @@ struct Kernels {
 #define TACOTUNE_ENTRY(op, arguments) op##_t* op;
   TACOTUNE_OPS(TACOTUNE_ENTRY)
 #undef TACOTUNE_ENTRY
+  Int (*multiply_add_ceiling)(Int compute, Int steps) = nullptr;  // for benchmarks: see cpu/ceiling.inc
 };
 
 }  // namespace tacotune

@@ -44,6 +44,14 @@ Napi::Value set_threads(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+/// multiplyAddCeiling(compute, steps): floating-point operations that all threads did in registers alone.
+Napi::Value multiply_add_ceiling(const Napi::CallbackInfo& info) {
+  if (!info[0].IsNumber() || !info[1].IsNumber()) throw Napi::TypeError::New(info.Env(), "multiplyAddCeiling: expected compute and steps");
+  if (!active_kernels().multiply_add_ceiling) throw Napi::Error::New(info.Env(), "multiplyAddCeiling: the reference has none");
+  const Int compute = info[0].As<Napi::Number>().Int64Value(), steps = info[1].As<Napi::Number>().Int64Value();
+  return Napi::Number::New(info.Env(), static_cast<double>(active_kernels().multiply_add_ceiling(compute, steps)));
+}
+
 Napi::Value get_scratch_bytes(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), static_cast<double>(scratch_bytes())); }
 
 Napi::Value free_scratch(const Napi::CallbackInfo& info) {
@@ -67,6 +75,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("instructionSet", Napi::Function::New(env, instruction_set));
   exports.Set("threads", Napi::Function::New(env, get_threads));
   exports.Set("setThreads", Napi::Function::New(env, set_threads));
+  exports.Set("multiplyAddCeiling", Napi::Function::New(env, multiply_add_ceiling));
   exports.Set("scratchBytes", Napi::Function::New(env, get_scratch_bytes));
   exports.Set("releaseScratch", Napi::Function::New(env, free_scratch));
   exports.Set("allocate", Napi::Function::New(env, allocate));
