@@ -92,12 +92,13 @@ class Reader implements SafetensorsFile {
 
   release(name: string): void {
     const loaded = this.#loaded.get(name);
-    this.#loaded.delete(name);
-    if (loaded?.mapped) native().release(loaded.data.buffer as ArrayBuffer);
+    if (loaded?.mapped) native().dropPages(loaded.data.buffer as ArrayBuffer);
+    else this.#loaded.delete(name);
   }
 
   close(): void {
-    for (const name of [...this.#loaded.keys()]) this.release(name);
+    for (const { data, mapped } of this.#loaded.values()) if (mapped) native().release(data.buffer as ArrayBuffer);
+    this.#loaded.clear();
     if (this.#file !== undefined) closeSync(this.#file);
     this.#file = undefined;
   }

@@ -46,10 +46,11 @@ export interface TensorFile {
   readonly path: string;
   /** In the order of their data. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;
-  /** The values, valid until `release` of that name or `close`. Asking again is free. */
+  /** The values, valid until `close`. Asking again is free. */
   read(name: string): TensorData;
-  /** Gives the memory of these values back: they become an array of length 0. */
+  /** Gives the memory of these values back for now: they are read from the file again when next used. */
   release(name: string): void;
+  /** Values become arrays of length 0. */
   close(): void;
 }
 

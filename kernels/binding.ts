@@ -219,6 +219,8 @@ export interface Native {
    * descriptor may be closed afterwards. Throws where the part is not within the file.
    */
   mapFile(file: number, offset: number, bytes: number): ArrayBuffer;
+  /** Gives the memory behind a mapped file back; what was written to it is lost, and it is read from the file when next touched. */
+  dropPages(buffer: ArrayBuffer): void;
 }
 
 /** Names a lower instruction set to use than the best one, for comparison and for tests. */

@@ -76,6 +76,26 @@ test('a file larger than an ArrayBuffer may be is mapped in parts', () => {
   });
 });
 
+test('pages of a mapped file are dropped and come back', () => {
+  withFile(64 << 20, (file) => {
+    writeSync(file, 'here', 4096 * 3 + 7);
+    const part = native().mapFile(file, 5, (64 << 20) - 5);
+    const bytes = new Uint8Array(part);
+    let sum = 0;
+    for (let i = 0; i < bytes.length; i += 4096) sum += bytes[i]!;
+    assert.is(sum, 0);
+    const before = process.memoryUsage.rss();
+    native().dropPages(part);
+    assert.ok(
+      before - process.memoryUsage.rss() > 48 << 20,
+      `${(before - process.memoryUsage.rss()) >> 20} MB given back`,
+    );
+    assert.is(Buffer.from(part, 4096 * 3 + 2, 4).toString(), 'here');
+    native().release(part);
+    assert.throws(() => native().dropPages(native().allocate(64)), /not of mapFile/);
+  });
+});
+
 test('a wrong range or descriptor throws', () => {
   withFile(100, (file) => {
     assert.throws(() => native().mapFile(file, 0, 101), /ends behind the file's end at 100 bytes/);

@@ -20,6 +20,7 @@ struct Region {
   void* base;  // what mmap returned; what JavaScript sees may start inside the first page
   size_t bytes;
   uintptr_t id;
+  bool of_file;
 };
 
 // Address → region of everything handed out. It makes freeing safe whoever comes first, `release` or the garbage collector:
@@ -40,12 +41,12 @@ void free_region(void* data, uintptr_t id) {
 }
 
 /// An ArrayBuffer of `bytes` at `data`, which lies in the mapping of `mapped` bytes at `base`.
-Napi::Value hand_out(Napi::Env env, void* data, size_t bytes, void* base, size_t mapped) {
+Napi::Value hand_out(Napi::Env env, void* data, size_t bytes, void* base, size_t mapped, bool of_file) {
   uintptr_t id;
   {
     std::lock_guard<std::mutex> lock(regions_mutex);
     id = ++last_id;
-    regions[data] = Region{base, mapped, id};
+    regions[data] = Region{base, mapped, id, of_file};
   }
   // The plain C call: node-addon-api's wrapper frees its own bookkeeping twice when Node refuses the size.
   napi_value buffer;
@@ -72,7 +73,7 @@ Napi::Value allocate(const Napi::CallbackInfo& info) {
 #ifdef MADV_HUGEPAGE
   if (size >= (8u << 20)) madvise(data, size, MADV_HUGEPAGE);  // fewer TLB misses on weights; small tensors would only round up
 #endif
-  return hand_out(env, data, size, data, size);
+  return hand_out(env, data, size, data, size, false);
 }
 
 Napi::Value release(const Napi::CallbackInfo& info) {
@@ -110,7 +111,19 @@ Napi::Value map_file(const Napi::CallbackInfo& info) {
       mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, static_cast<int>(file), static_cast<off_t>(begin - inside));
   if (base == MAP_FAILED)
     throw Napi::Error::New(env, "mapFile: cannot map " + std::to_string(size) + " bytes: " + std::strerror(errno));
-  return hand_out(env, static_cast<char*>(base) + inside, size - inside, base, size);
+  return hand_out(env, static_cast<char*>(base) + inside, size - inside, base, size, true);
+}
+
+Napi::Value drop_pages(const Napi::CallbackInfo& info) {
+  if (!info[0].IsArrayBuffer()) throw Napi::TypeError::New(info.Env(), "dropPages: expected an ArrayBuffer of mapFile");
+  Napi::ArrayBuffer buffer = info[0].As<Napi::ArrayBuffer>();
+  if (buffer.ByteLength() == 0) return info.Env().Undefined();
+  std::lock_guard<std::mutex> lock(regions_mutex);
+  const auto found = regions.find(buffer.Data());
+  // Dropping the pages of `allocate` would lose what is in them.
+  if (found == regions.end() || !found->second.of_file) throw Napi::Error::New(info.Env(), "dropPages: this ArrayBuffer is not of mapFile");
+  madvise(found->second.base, found->second.bytes, MADV_DONTNEED);
+  return info.Env().Undefined();
 }
 
 }  // namespace tacotune::addon

@@ -13,5 +13,7 @@ Napi::Value release(const Napi::CallbackInfo& info);
 /// mapFile(file, offset, bytes) → ArrayBuffer of that part of an open file, copy-on-write: a stray write changes neither the
 /// file nor other readers. A part and not the whole, since Node 20 allows no ArrayBuffer over 4 GB and model files are larger.
 Napi::Value map_file(const Napi::CallbackInfo& info);
+/// dropPages(buffer): gives the memory behind a mapped file back; it is read from the file again when next touched.
+Napi::Value drop_pages(const Napi::CallbackInfo& info);
 
 }  // namespace tacotune::addon

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model directory as Hugging Face lays it out: config.json beside one file of weights, or several with an index. Opening
+// reads the headers alone and compares every name and shape with the config; weights are mapped when they are asked for.
+// Links are followed, since Hugging Face's cache is made of links to its blobs; but an index can name only files beside it.
+// Run its tests: `npm test -- checkpoints/hugging-face`.
+import * as fs from 'node:fs';
+import { join } from 'node:path';
+import { UserError } from '../errors.js';
+import { exists, type FileLayer, Replacement, systemFiles } from './files.js';
+import { Fields, readJsonObject } from './json.js';
+import { CONFIG_FILE, formatLlamaConfig, type LlamaConfig, readLlamaConfig } from './llama-config.js';
+import { EMBEDDING_FILE_NAME, HEAD_FILE_NAME, isDerivedTensor, type WeightName, weightPlaces } from './names.js';
+import { openSafetensors, SafetensorsWriter } from './safetensors.js';
+import {
+  ELEMENT_TYPE,
+  elementCount,
+  fromF32,
+  shapeText,
+  type TensorFile,
+  type TensorInfo,
+  type WeightType,
+  weightType,
+} from './tensor-file.js';
+
+const WEIGHTS_FILE = 'model.safetensors';
+const INDEX_FILE = 'model.safetensors.index.json';
+const TORCH_FILES = ['pytorch_model.bin', 'pytorch_model.bin.index.json'];
+/** Each shard is an open file. */
+const MAX_SHARDS = 512;
+/** Bad tensors of one kind that an error lists by name. */
+const MAX_LISTED = 12;
+
+/** Values of a weight in place. bf16 and f16 are their bits. */
+export interface ModelWeight {
+  readonly dtype: WeightType;
+  readonly shape: readonly number[];
+  readonly data: Float32Array | Uint16Array;
+}
+
+export interface Model {
+  readonly directory: string;
+  readonly config: LlamaConfig;
+  /** In the order of the forward pass. 'head' is among them only where it is a tensor of its own. */
+  readonly tensorNames: readonly WeightName[];
+  /** Views into the mapped files, valid until `close`. 'head' of a tied model is the embedding. */
+  weight(name: WeightName): ModelWeight;
+  /** The values are not needed for now: their memory goes back to the system, and is read again when next used. */
+  done(name: WeightName): void;
+  close(): void;
+}
+
+/** Opens a model directory and checks it whole. @throws UserError with all bad tensors at once */
+export function openModel(directory: string): Model {
+  checkDirectory(directory);
+  const config = readLlamaConfig(directory);
+  const weights = openWeights(directory);
+  try {
+    return new HuggingFaceModel(directory, config, weights);
+  } catch (error) {
+    weights.close();
+    throw error;
+  }
+}
+
+class HuggingFaceModel implements Model {
+  readonly directory: string;
+  readonly config: LlamaConfig;
+  readonly tensorNames: readonly WeightName[];
+  readonly #weights: Weights;
+  readonly #places: ReadonlyMap<WeightName, { fileName: string; shape: number[] }>;
+
+  constructor(directory: string, config: LlamaConfig, weights: Weights) {
+    this.directory = directory;
+    this.config = config;
+    this.#weights = weights;
+    const places = weightPlaces(config);
+    this.tensorNames = places.map(({ name }) => name);
+    this.#places = new Map(places.map((place) => [place.name, place]));
+    checkTensors(directory, config, weights);
+  }
+
+  weight(name: WeightName): ModelWeight {
+    const { fileName, shape } = this.#place(name);
+    const file = this.#weights.tensors.get(fileName)!;
+    const dtype = weightType(file.tensors.get(fileName)!.dtype)!;
+    return { dtype, shape, data: file.read(fileName) as Float32Array | Uint16Array };
+  }
+
+  done(name: WeightName): void {
+    const { fileName } = this.#place(name);
+    this.#weights.tensors.get(fileName)!.release(fileName);
+  }
+
+  close(): void {
+    this.#weights.close();
+  }
+
+  #place(name: WeightName) {
+    const place = this.#places.get(name === 'head' && this.config.tiedHead ? 'embedding' : name);
+    if (!place) throw new Error(`${this.directory}: no weight '${name}' in a model of ${this.config.layers} layers`);
+    return place;
+  }
+}
+
+/** The files of a directory as one: which file each tensor is in. */
+interface Weights {
+  tensors: ReadonlyMap<string, TensorFile>;
+  /** Tensors that the index names and its files do not have, and the other way round. */
+  disagreements: string[];
+  close(): void;
+}
+
+function openWeights(directory: string): Weights {
+  if (exists(join(directory, WEIGHTS_FILE))) {
+    const file = openSafetensors(join(directory, WEIGHTS_FILE));
+    const tensors = new Map([...file.tensors.keys()].map((name) => [name, file]));
+    return { tensors, disagreements: [], close: () => file.close() };
+  }
+  if (exists(join(directory, INDEX_FILE))) return openShards(directory);
+  const torchFile = TORCH_FILES.find((name) => exists(join(directory, name)));
+  throw new UserError({
+    expected: `${WEIGHTS_FILE} or ${INDEX_FILE}`,
+    found: torchFile ? `${torchFile}: torch pickles are not read` : 'neither',
+    where: directory,
+    remedy: torchFile
+      ? 'save the model as safetensors (transformers: save_pretrained) and give that folder'
+      : 'give the folder that holds the weights; were they fetched completely?',
+  });
+}
+
+function openShards(directory: string): Weights {
+  const shardOf = readIndex(join(directory, INDEX_FILE));
+  const files = new Map<string, TensorFile>();
+  const close = () => {
+    for (const file of files.values()) file.close();
+  };
+  try {
+    for (const shard of new Set(shardOf.values())) files.set(shard, openSafetensors(join(directory, shard)));
+  } catch (error) {
+    close();
+    throw error;
+  }
+  const tensors = new Map<string, TensorFile>();
+  const disagreements: string[] = [];
+  for (const [name, shard] of shardOf) {
+    const file = files.get(shard)!;
+    if (file.tensors.has(name)) tensors.set(name, file);
+    else disagreements.push(`${name}: the index places it in ${shard}, which does not have it`);
+  }
+  for (const [shard, file] of files) {
+    for (const name of file.tensors.keys()) {
+      if (shardOf.get(name) === shard || isDerivedTensor(name)) continue;
+      const indexed = shardOf.get(name);
+      disagreements.push(
+        `${name}: in ${shard}, but the index ${indexed ? `places it in ${indexed}` : 'does not name it'}`,
+      );
+    }
+  }
+  return { tensors, disagreements, close };
+}
+
+/** Tensor name → shard name. A shard is a file of that very directory: no path, so nothing else can be opened by an index. */
+function readIndex(path: string): Map<string, string> {
+  const index = new Fields(readJsonObject(path, 'an index of shards'), path);
+  const map = index.object('weight_map');
+  if (!map) throw index.error('weight_map', 'an object of tensor and file names');
+  const shardOf = new Map<string, string>();
+  for (const name of map.keys()) {
+    const shard = map.get(name);
+    if (typeof shard !== 'string' || !/^[^/\\\0]+\.safetensors$/.test(shard)) {
+      throw map.error(name, 'the name of a .safetensors file in the same folder', shard, 'fetch the index again');
+    }
+    shardOf.set(name, shard);
+  }
+  const shards = new Set(shardOf.values()).size;
+  if (shards === 0 || shards > MAX_SHARDS) throw index.error('weight_map', `1 to ${MAX_SHARDS} files`, shards);
+  return shardOf;
+}
+
+/** Compares what the files have with what the config asks for. */
+function checkTensors(directory: string, config: LlamaConfig, { tensors, disagreements }: Weights): void {
+  const info = (fileName: string): TensorInfo | undefined => tensors.get(fileName)?.tensors.get(fileName);
+  const places = weightPlaces(config);
+  const expected = new Set(places.map(({ fileName }) => fileName));
+  const missing: string[] = [];
+  const misshaped: string[] = [];
+  for (const { fileName, shape } of places) {
+    const found = info(fileName);
+    if (!found) missing.push(`${fileName} ${shapeText(shape)}`);
+    else if (shapeText(found.shape) !== shapeText(shape)) {
+      misshaped.push(`${fileName}: ${shapeText(found.shape)} in the file, ${shapeText(shape)} by config.json`);
+    } else if (!weightType(found.dtype))
+      misshaped.push(`${fileName}: ${found.dtype} in the file, not F32, BF16 or F16`);
+  }
+  const tiedHead = config.tiedHead && tensors.has(HEAD_FILE_NAME);
+  const unexpected = [...tensors.keys()]
+    .filter((name) => !expected.has(name) && !isDerivedTensor(name) && !(tiedHead && name === HEAD_FILE_NAME))
+    .map((name) => `${name} ${shapeText(info(name)!.shape)}`);
+
+  const kinds = { missing, misshaped, unexpected, 'index and files disagree': disagreements };
+  if (Object.values(kinds).some((list) => list.length > 0)) {
+    throw new UserError({
+      expected: `the ${places.length} tensors of the LLaMA model that config.json describes`,
+      found: `other tensors:\n${Object.entries(kinds).map(listed).join('')}`.trimEnd(),
+      where: directory,
+      remedy: 'config.json and weights must be of the same model, fetched completely',
+    });
+  }
+  if (tiedHead && !equalTensors(tensors, HEAD_FILE_NAME, EMBEDDING_FILE_NAME)) {
+    throw new UserError({
+      expected: `${HEAD_FILE_NAME} to equal ${EMBEDDING_FILE_NAME}, as "tie_word_embeddings": true in config.json says`,
+      found: 'other values',
+      where: directory,
+      remedy: `set "tie_word_embeddings": false to use ${HEAD_FILE_NAME}, or remove that tensor`,
+    });
+  }
+}
+
+function listed([kind, names]: [string, string[]]): string {
+  if (names.length === 0) return '';
+  const more = names.length > MAX_LISTED ? `      … and ${names.length - MAX_LISTED} more\n` : '';
+  const lines = names.slice(0, MAX_LISTED).map((name) => `      ${name}\n`);
+  return `    ${kind}:\n${lines.join('')}${more}`;
+}
+
+/** Torch stores tied tensors under both names: the same values then, which is worth the look at all of them. */
+function equalTensors(tensors: ReadonlyMap<string, TensorFile>, ...names: [string, string]): boolean {
+  const [a, b] = names.map((name) => {
+    const data = tensors.get(name)!.read(name);
+    return Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+  }) as [Buffer, Buffer];
+  const equal = a.equals(b);
+  for (const name of names) tensors.get(name)!.release(name);
+  return equal;
+}
+
+/**
+ * Writes a model directory that transformers loads: `config.json` and `model.safetensors`. One tensor is in memory at a time.
+ * A model that was there before stays whole until the new one is.
+ * @param values gives each weight of `config` in f32, row-major; called in the order of the forward pass
+ */
+export async function writeModel(
+  directory: string,
+  config: LlamaConfig,
+  values: (name: WeightName) => Float32Array | Promise<Float32Array>,
+  { dtype = 'f32', layer = systemFiles }: { dtype?: WeightType; layer?: FileLayer } = {},
+): Promise<void> {
+  if (exists(join(directory, INDEX_FILE))) {
+    throw new UserError({
+      expected: 'a folder without a model in shards',
+      found: INDEX_FILE,
+      where: directory,
+      remedy: 'choose another folder, or remove the old model first',
+    });
+  }
+  const places = weightPlaces(config);
+  const replacement = new Replacement(directory, layer);
+  try {
+    const writer = new SafetensorsWriter(
+      replacement.create(WEIGHTS_FILE),
+      places.map(({ fileName, shape }) => ({ name: fileName, dtype: ELEMENT_TYPE[dtype], shape })),
+    );
+    for (const { name, fileName, shape } of places) {
+      const data = await values(name);
+      if (data.length !== elementCount(shape)) {
+        throw new Error(`${name}: expected ${shapeText(shape)} values, got ${data.length}`);
+      }
+      writer.write(fileName, fromF32(data, dtype));
+    }
+    writer.finish();
+    const torchType = ({ f32: 'float32', bf16: 'bfloat16', f16: 'float16' } as const)[dtype];
+    replacement.create(CONFIG_FILE).write(formatLlamaConfig(config, torchType), 0);
+    replacement.commit();
+  } finally {
+    replacement.close();
+  }
+}
+
+function checkDirectory(directory: string): void {
+  const status = fs.statSync(directory, { throwIfNoEntry: false });
+  if (status?.isDirectory()) return;
+  throw new UserError({
+    expected: 'the folder of a model',
+    found: status ? 'a file' : 'nothing of that name',
+    where: directory,
+    remedy: status ? 'give the folder that holds it and config.json' : 'check the path',
+  });
+}
