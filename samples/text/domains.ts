@@ -214,11 +214,13 @@ export const domains: Readonly<Record<string, Domain>> = {
       );
   },
   'kind-lists': (lexicon) =>
-    pairs(lexicon.of('kind'), [2, 3, 4, 5]).map(([k, count]) => ({
-      k,
-      n: number(lexicon, count),
-      list: enumeration(lexicon.of(k.English).slice(0, count)),
-    })),
+    pairs(lexicon.of('kind'), [2, 3, 4, 5])
+      .filter(([k, count]) => lexicon.of(k.English).length >= count)
+      .map(([k, count]) => ({
+        k,
+        n: number(lexicon, count),
+        list: enumeration(lexicon.of(k.English).slice(0, count)),
+      })),
   opposites: facts('opposite', 'y', ['quality']),
   sums: (lexicon) => {
     const small = Array.from({ length: 12 }, (_, index) => index + 1);
@@ -290,6 +292,15 @@ export const domains: Readonly<Record<string, Domain>> = {
         return { a: first.x, p: first.p, b: second.x, r: second.p, x: asked.x, y: asked.p };
       },
     ),
+  together: (lexicon) =>
+    combined(
+      located(lexicon),
+      300,
+      'together',
+      (a, b) => a.x !== b.x && a.x.kind === b.x.kind && !a.x.flags.has('polite'),
+    )
+      .filter(([, second]) => !second.x.flags.has('polite'))
+      .map(([first, second]) => ({ a: first.x, b: second.x, p: first.p })),
   askable: (lexicon) =>
     [...lexicon.of('place'), ...lexicon.of('family').filter(isSubject), ...movable(lexicon)].map((x) => ({ x })),
   placed: (lexicon) => {
@@ -316,7 +327,11 @@ export const domains: Readonly<Record<string, Domain>> = {
     );
   },
   givable: (lexicon) => [...movable(lexicon), ...lexicon.of('food', 'drink', ...plants)].map((x) => ({ x })),
-  greetings: (lexicon) => pairs(lexicon.of('greeting'), lexicon.of('family', 'job')).map(([g, x]) => ({ g, x })),
+  greetings: (lexicon) =>
+    pairs(
+      lexicon.of('greeting'),
+      lexicon.of('family', 'job').filter((x) => x.English !== 'friend'),
+    ).map(([g, x]) => ({ g, x })),
   activities: (lexicon) => lexicon.of('activity').map((v) => ({ v })),
   habits: (lexicon) =>
     lexicon

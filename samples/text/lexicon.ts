@@ -81,10 +81,10 @@ export function compose(write: (language: Language) => string): Word {
 const bareKinds = new Set(['colour', 'number', 'country', 'capital', 'day', 'month', 'season', 'name']);
 
 /**
- * A word in the form a slot asks for. Without a form it stands as in the lexicon. `a`: indefinite ("a crow", "एउटा काग",
- * "یک کلاغ"). English: `the`, `your`, `plural`. Nepali: `is`, `isnt`, `wants`, `can`, `will` agree with the word as their
- * subject; `ask` turns a plural verb into the singular of a question; `object` and `stem` are the parts of an activity. Persian:
- * `ez` before an adjective or owner; `object`, `past`, `subjunctive`, `negative` of an activity.
+ * A word in the form a slot asks for; without one it stands as in the lexicon. All: `a`, indefinite (a crow, एउटा काग, یک کلاغ).
+ * English: `adjective` (a red), `the`, `your`, `plural`. Nepali: `is`, `isnt`, `wants`, `can`, `will` agree with the word as
+ * their subject; `ask` turns a plural verb into the singular of a question; `object` and `stem` are the parts of an activity.
+ * Persian: `ez` before an adjective or owner; `object`, `past`, `subjunctive`, `negative` of an activity.
  */
 export function inflect(word: Word, form: string, language: Language): string {
   const text = word[language];
@@ -99,7 +99,7 @@ function englishForm(word: Word, text: string, form: string): string | undefined
   switch (form) {
     case 'a':
       if (word.flags.has('the')) return `the ${text}`;
-      if (bare || word.flags.has('mass')) return word.kind === 'colour' ? `${text}` : text;
+      if (bare || word.flags.has('mass')) return text;
       return `${/^[aeiou]/.test(text) ? 'an' : 'a'} ${text}`;
     case 'adjective':
       return `${/^[aeiou]/.test(text) ? 'an' : 'a'} ${text}`;
@@ -114,23 +114,22 @@ function englishForm(word: Word, text: string, form: string): string | undefined
 }
 
 function nepaliForm(word: Word, text: string, form: string): string | undefined {
-  const person = word.flags.has('polite') ? 'polite' : word.flags.has('woman') ? 'woman' : 'respected';
-  const respected = word.kind === 'job' || word.kind === 'name';
+  const polite = word.flags.has('polite'); // high honorific
+  const respected = word.kind === 'job' || word.kind === 'name'; // middle honorific
+  const woman = word.flags.has('woman');
   switch (form) {
     case 'a':
       return word.flags.has('mass') || bareKinds.has(word.kind) ? text : `एउटा ${text}`;
     case 'is':
-      if (person === 'polite') return 'हुनुहुन्छ';
-      return respected ? { woman: 'छिन्', respected: 'छन्' }[person] : 'छ';
+      return polite ? 'हुनुहुन्छ' : respected ? 'छन्' : 'छ';
     case 'isnt':
-      if (person === 'polite') return 'हुनुहुन्न';
-      return respected ? { woman: 'छैनन्', respected: 'छैनन्' }[person] : 'छैन';
+      return polite ? 'हुनुहुन्न' : respected ? 'छैनन्' : 'छैन';
     case 'wants':
-      return word.flags.has('woman') ? 'चाहन्छिन्' : 'चाहन्छन्';
+      return woman ? 'चाहन्छिन्' : 'चाहन्छन्';
     case 'can':
-      return word.flags.has('woman') ? 'सक्छिन्' : 'सक्छन्';
+      return woman ? 'सक्छिन्' : 'सक्छन्';
     case 'will':
-      return word.flags.has('woman') ? 'छिन्' : 'छन्';
+      return woman ? 'छिन्' : 'छन्';
     case 'ask':
       return text.replace(/छन्$/, 'छ');
     case 'object':
