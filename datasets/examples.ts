@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a row to a training example: a task makes a question and an answer of it, a template frames them, an encoder turns
-// them into ids, and a loss mask over characters becomes one over tokens. Each segment is encoded by itself, so a prompt has
+// them into ids, and a loss mask over characters becomes one over tokens. Prompt and answer are encoded apart, so a prompt has
 // the same ids here as when the model is asked. What cannot be used is counted by its reason, never repaired in silence.
 import { createHash } from 'node:crypto';
 import { UserError } from '../errors.js';
@@ -14,8 +14,11 @@ export const IGNORED = -100;
 
 /** What a tokenizer must offer. */
 export interface Encoder {
-  /** The ids of a text, no special tokens among them, and where each token starts, in UTF-16 units. */
-  encodeWithOffsets(text: string): { ids: Int32Array; starts: Int32Array };
+  /**
+   * The ids of a text, no special tokens among them, and where each token starts, in UTF-16 units. A continuation goes on
+   * from other text: no space is put before it.
+   */
+  encodeWithOffsets(text: string, options: { continuation: boolean }): { ids: Int32Array; starts: Int32Array };
   /** The id of a special token as spelled in the vocabulary. */
   specialId(text: string): number | undefined;
   readonly bosId: number | undefined;
@@ -97,14 +100,10 @@ export function examples(rows: RecordTable<Row>, options: ExampleOptions, encode
   const compose = composer(options);
   checkSpecials(options.template, encoder);
   return {
-    name: rows.name,
-    count: rows.count,
+    ...rows,
     fingerprint: createHash('sha256')
       .update(JSON.stringify([rows.fingerprint, options, encoder.fingerprint]))
       .digest('hex'),
-    key: (index) => rows.key(index),
-    where: (index) => rows.where(index),
-    close: () => rows.close(),
     async read(index) {
       const example = compose(await rows.read(index));
       return typeof example === 'string' ? example : tokenize(example, encoder);
@@ -183,14 +182,15 @@ const answers: Record<TaskName, (row: Row, options: ExampleOptions) => Answer | 
 const whole = (text: string) => [{ text, counts: true, final: true }];
 
 function frame(id: string, { question, pieces }: Answer, { template, countPrompt }: ExampleOptions): Example {
-  const prompt = promptSegments(template, question);
+  const { segments: prompt, lead } = promptSegments(template, question);
   const end = endSegments(template, question.language);
   const targets: Span[] = [];
   let at = joinedLength(prompt);
   if (countPrompt) targets.push({ start: 0, end: at });
   let finalAnswer = { start: at, end: at };
-  for (const { text, counts, final } of pieces) {
-    const span = { start: at, end: at + text.length };
+  const texts = pieces.map(({ text }, i) => (i === 0 ? lead + text : text));
+  for (const [i, { counts, final }] of pieces.entries()) {
+    const span = { start: at, end: at + texts[i]!.length };
     if (counts) targets.push(span);
     if (final) finalAnswer = span;
     at = span.end;
@@ -198,7 +198,7 @@ function frame(id: string, { question, pieces }: Answer, { template, countPrompt
   if (end.length > 0) targets.push({ start: at, end: at + joinedLength(end) });
   return {
     id,
-    segments: [...prompt, { text: pieces.map((piece) => piece.text).join('') }, ...end],
+    segments: [...prompt, { text: texts.join('') }, ...end],
     targets,
     finalAnswer,
   };
@@ -211,7 +211,7 @@ const joinedLength = (segments: Segment[]) => segments.reduce((length, { text })
  * before its word, which may belong to what stands before the span.
  */
 export function tokenize(example: Example, encoder: Encoder): TokenExample {
-  const encoded = example.segments.map((segment) => encodeSegment(segment, encoder));
+  const encoded = encodeSegments(example.segments, encoder);
   const T = encoded.reduce((length, { ids }) => length + ids.length, 0);
   const ids = new Int32Array(T);
   const labels = new Int32Array(T).fill(IGNORED);
@@ -241,11 +241,25 @@ export function tokenize(example: Example, encoder: Encoder): TokenExample {
 /** The ids of a question as the model is asked it: exactly those that stand before the answer in training. */
 export function encodePrompt(template: Template, question: Question, encoder: Encoder): Int32Array {
   return Int32Array.from(
-    promptSegments(template, question).flatMap((segment) => [...encodeSegment(segment, encoder).ids]),
+    encodeSegments(promptSegments(template, question).segments, encoder).flatMap(({ ids }) => [...ids]),
   );
 }
 
-function encodeSegment(segment: Segment, encoder: Encoder): { ids: Int32Array; starts: Int32Array; ends: Int32Array } {
+interface EncodedSegment {
+  ids: Int32Array; // (T)
+  starts: Int32Array; // (T) UTF-16 units in the segment
+  ends: Int32Array; // (T)
+}
+
+/** Text after text goes on from it; the first text, and text after a special token, begins anew. */
+function encodeSegments(segments: readonly Segment[], encoder: Encoder): EncodedSegment[] {
+  return segments.map((segment, i) => {
+    const before = segments[i - 1];
+    return encodeSegment(segment, before !== undefined && !before.special, encoder);
+  });
+}
+
+function encodeSegment(segment: Segment, continuation: boolean, encoder: Encoder): EncodedSegment {
   if (segment.special) {
     const id = specialId(segment.text, encoder);
     return {
@@ -254,7 +268,7 @@ function encodeSegment(segment: Segment, encoder: Encoder): { ids: Int32Array; s
       ends: Int32Array.of(segment.text.length),
     };
   }
-  const { ids, starts } = encoder.encodeWithOffsets(segment.text);
+  const { ids, starts } = encoder.encodeWithOffsets(segment.text, { continuation });
   const ends = new Int32Array(starts.length);
   // Tokens that share a start (the bytes of one character) share its end too.
   for (let k = starts.length - 1, end = segment.text.length; k >= 0; k--) {

@@ -22,9 +22,19 @@ export {
   UNUSABLE,
   type Unusable,
 } from './examples.js';
+export {
+  batches,
+  type Cursor,
+  type Fed,
+  type FeedCounts,
+  type FeedOptions,
+  PACKING_WINDOW,
+} from './feed.js';
+export { layOut, type PackedBatch, packRows } from './packing.js';
 export { type RecordTable, tableOf } from './record-table.js';
 export { openRows, type RowSourceOptions, readRows } from './row-sources.js';
 export { COLUMNS, type Column, type EnglishText, type Row, type RowShape } from './rows.js';
+export { concatenate, type HeldOutBy, splitHeldOut, type WeightedSource } from './source-views.js';
 export {
   composeTaco,
   parseTaco,
@@ -35,4 +45,5 @@ export {
   type TacoPart,
 } from './taco.js';
 export { loadTemplate, parseTemplate, type Question, TEMPLATES, type Template, templateNamed } from './templates.js';
+export { openTexts } from './texts.js';
 export { openTokenIds } from './token-ids.js';

@@ -10,7 +10,7 @@ import { UserError } from '../errors.js';
 import { hashText } from './hash.js';
 import { type Decoded, openFile, Place, parseFrame, readFrames } from './records.js';
 
-/** Items that can be read by position. */
+/** Items that can be read by position. A plain object: spread it to make one that differs in a thing or two. */
 export interface RecordTable<Item> {
   /** For people: the path. */
   readonly name: string;
@@ -83,7 +83,7 @@ export async function openTable<Item>(
     visit?.(decoded, decoded.place);
   }
   if (index.count === 0) throw new UserError({ expected: 'at least one row', found: 'none', where: path });
-  return new FileTable(path, decode, index, hash.digest('hex'));
+  return fileTable(path, decode, index, hash.digest('hex'));
 }
 
 /** Items that are in memory already. */
@@ -152,57 +152,40 @@ class Index {
   }
 }
 
-class FileTable<Item> implements RecordTable<Item> {
-  private readonly handles: (Promise<FileHandle> | undefined)[] = [];
-
-  constructor(
-    readonly name: string,
-    private readonly decode: Decode<Item>,
-    private readonly index: Index,
-    readonly fingerprint: string,
-  ) {}
-
-  get count(): number {
-    return this.index.count;
-  }
-
-  key(index: number): number {
-    return this.index.key(index);
-  }
-
-  where(index: number): string {
-    return String(this.index.entry(index).place);
-  }
-
-  async read(index: number): Promise<Item> {
-    const { file, bytes, place } = this.index.entry(index);
-    this.handles[file] ??= openFile(place.path);
-    const handle = await this.handles[file];
-    const buffer = Buffer.allocUnsafe(bytes);
-    await handle.read(buffer, 0, bytes, place.byte);
-    try {
-      const { item, id } = this.decode(parseFrame({ bytes: buffer, place }), place);
-      if (hashText(id) === this.index.key(index)) return item;
-    } catch (cause) {
-      throw this.changed(place, cause);
-    }
-    throw this.changed(place);
-  }
-
-  async close(): Promise<void> {
-    const handles = await Promise.all(this.handles.splice(0));
-    await Promise.all(handles.map((handle) => handle?.close()));
-  }
-
-  private changed(place: Place, cause?: unknown): UserError {
-    return new UserError({
-      expected: 'the row that stood here when the file was opened',
-      found: 'something else',
-      where: String(place),
-      remedy: 'leave data files alone while they are in use',
-      cause,
-    });
-  }
+function fileTable<Item>(name: string, decode: Decode<Item>, index: Index, fingerprint: string): RecordTable<Item> {
+  const handles: (Promise<FileHandle> | undefined)[] = []; // opened when first read from
+  return {
+    name,
+    count: index.count,
+    fingerprint,
+    key: (position) => index.key(position),
+    where: (position) => String(index.entry(position).place),
+    async read(position) {
+      const { file, bytes, place } = index.entry(position);
+      handles[file] ??= openFile(place.path);
+      const handle = await handles[file];
+      const buffer = Buffer.alloc(bytes);
+      await handle.read(buffer, 0, bytes, place.byte);
+      let cause: unknown;
+      try {
+        const { item, id } = decode(parseFrame({ bytes: buffer, place }), place);
+        if (hashText(id) === index.key(position)) return item;
+      } catch (fault) {
+        cause = fault;
+      }
+      throw new UserError({
+        expected: 'the row that stood here when the file was opened',
+        found: 'something else',
+        where: String(place),
+        remedy: 'leave data files alone while they are in use',
+        cause,
+      });
+    },
+    async close() {
+      const opened = await Promise.all(handles.splice(0));
+      await Promise.all(opened.map((handle) => handle?.close()));
+    },
+  };
 }
 
 function outOfRange(index: number, count: number): never {

@@ -327,22 +327,24 @@ function decodeUtf8(bytes: Uint8Array, place: Place): string {
   }
 }
 
-/** How many bytes at the start are whole characters, found by halving: a longer prefix never becomes valid again. */
+/** How many bytes at the start are whole characters. */
 function validUtf8Bytes(bytes: Uint8Array): number {
-  const valid = (length: number) => {
+  const valid = (length: number, stream: boolean) => {
     try {
-      new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, length), { stream: true });
+      new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, length), { stream });
       return true;
     } catch {
       return false;
     }
   };
+  // Halving: while a character may still go on, a longer prefix of a bad one is never good.
   let good = 0;
   let bad = bytes.length + 1;
   while (bad - good > 1) {
     const middle = (good + bad) >> 1;
-    if (valid(middle)) good = middle;
+    if (valid(middle, true)) good = middle;
     else bad = middle;
   }
+  while (!valid(good, false)) good--; // back to the start of a character that was cut short
   return good;
 }

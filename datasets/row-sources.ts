@@ -31,7 +31,7 @@ export async function openRows(options: RowSourceOptions): Promise<RecordTable<R
     createHash('sha256')
       .update(JSON.stringify([shape, ...parts]))
       .digest('hex');
-  if (englishPath === undefined) return { ...delegate(rows), fingerprint: fingerprint([rows.fingerprint]) };
+  if (englishPath === undefined) return { ...rows, fingerprint: fingerprint([rows.fingerprint]) };
 
   const englishNotes = new Notes();
   const decodeEnglish = rowDecoder({ ...shape, language: 'English' });
@@ -40,7 +40,7 @@ export async function openRows(options: RowSourceOptions): Promise<RecordTable<R
   );
   const partner = align(notes, englishNotes);
   return {
-    ...delegate(rows),
+    ...rows,
     fingerprint: fingerprint([rows.fingerprint, english.fingerprint]),
     async read(index) {
       const [row, original] = await Promise.all([rows.read(index), english.read(partner[index]!)]);
@@ -51,16 +51,6 @@ export async function openRows(options: RowSourceOptions): Promise<RecordTable<R
     },
   };
 }
-
-const delegate = (table: RecordTable<Row>): RecordTable<Row> => ({
-  name: table.name,
-  count: table.count,
-  fingerprint: table.fingerprint,
-  key: (index) => table.key(index),
-  where: (index) => table.where(index),
-  read: (index) => table.read(index),
-  close: () => table.close(),
-});
 
 /** What alignment needs to know of each row of a file; let go of once the files are aligned. */
 class Notes {

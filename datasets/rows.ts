@@ -156,7 +156,7 @@ function ownId(value: unknown, name: string, place: Place): string | undefined {
 }
 
 /** JSON can spell half of a surrogate pair (`\ud83d`); no tokenizer can encode it, so it is refused where it stands. */
-function wellFormed(text: string, name: string, place: Place): string {
+export function wellFormed(text: string, name: string, place: Place): string {
   const at = text.search(/\p{Surrogate}/u);
   if (at < 0) return text;
   throw new UserError({

@@ -241,11 +241,20 @@ function fill(list: TemplatePart[], values: Record<string, string>): Segment[] {
   return segments;
 }
 
-/** The segments up to the answer. */
-export function promptSegments(template: Template, question: Question): Segment[] {
+/**
+ * The segments up to the answer, and the `lead` that the answer begins with: a template's last space. Tokens begin with the
+ * space before their word, so a prompt that kept it would end in a token that no text has there.
+ */
+export function promptSegments(template: Template, question: Question): { segments: Segment[]; lead: string } {
   const { instruction, input, language } = question;
-  if (input !== '' && template.promptWithInput) return fill(template.promptWithInput, { instruction, input, language });
-  return fill(template.prompt, { instruction: withInput(instruction, input), language });
+  const separate = input !== '' && template.promptWithInput !== undefined;
+  const list = separate ? template.promptWithInput! : template.prompt;
+  const segments = fill(list, { instruction: separate ? instruction : withInput(instruction, input), input, language });
+  const end = list.at(-1)!;
+  if (!('text' in end) || !end.text.endsWith(' ')) return { segments, lead: '' };
+  const last = segments.at(-1)!;
+  last.text = last.text.slice(0, -1);
+  return { segments: segments.filter(({ text }) => text !== ''), lead: ' ' };
 }
 
 /** The segments after the answer. */

@@ -11,15 +11,7 @@ import { describe } from './rows.js';
 /** Examples of ready token ids, in the file's order. Every line is checked once before this returns. */
 export async function openTokenIds(path: string, options: { vocabularySize: number }): Promise<ExampleSource> {
   const table = await openTable(path, (value, place) => decodeTokenIds(value, place, options.vocabularySize));
-  return {
-    name: table.name,
-    count: table.count,
-    fingerprint: createHash('sha256').update(`token ids ${table.fingerprint}`).digest('hex'),
-    key: (index) => table.key(index),
-    where: (index) => table.where(index),
-    read: (index) => table.read(index),
-    close: () => table.close(),
-  };
+  return { ...table, fingerprint: createHash('sha256').update(`token ids ${table.fingerprint}`).digest('hex') };
 }
 
 function decodeTokenIds(value: unknown, place: Place, vocabularySize: number): Decoded<TokenExample> {

@@ -9,6 +9,7 @@ import {
   examples,
   fit,
   IGNORED,
+  parseTemplate,
   type Row,
   type TokenExample,
   tableOf,
@@ -98,6 +99,23 @@ test('a prompt is encoded in training as when the model is asked', () => {
     const asked = encodePrompt(template, row, encoder);
     assert.equal(made({ task: 'taco', template }).ids.slice(0, asked.length), asked, name);
   }
+});
+
+test('a template that ends in a space: the answer begins with it, and learns it', () => {
+  const example = made({ task: 'instruction', template: templateNamed('guanaco') }, { ...row, output: 'taral ho' });
+  assert.match(text(example), /### Assistant: taral ho<\/s>$/);
+  assert.is(counted(example), ' taral ho</s>');
+  assert.is(counted(made({ task: 'instruction', template: templateNamed('guanaco') })), ' तरल हो।</s>');
+});
+
+test('a text goes on from the text before it, and begins anew after a special token', () => {
+  const begun = (example: TokenExample) => example.ids.filter((id) => id === 3).length;
+  assert.is(begun(made({ task: 'taco', template: plain })), 1);
+  const chat = parseTemplate(
+    '{"prompt": [{"text": "{instruction}"}, {"special": "eos"}, {"text": "\\n"}]}',
+    'chat.json',
+  );
+  assert.is(begun(made({ task: 'taco', template: chat })), 2);
 });
 
 test('rows of no use say why', () => {

@@ -11,16 +11,16 @@ const test = suite('datasets: templates');
 const question: Question = { instruction: 'पानी के हो?', input: '', language: 'Nepali' };
 const withInput: Question = { ...question, input: 'एक गिलास' };
 
-const prompt = (name: string, asked: Question) =>
-  promptSegments(templateNamed(name), asked)
-    .map(({ text, special }) => (special ? `[${text}]` : text))
-    .join('');
+/** Segments as text, special tokens in brackets; the lead of the answer after a bar. */
+const shown = ({ segments, lead }: ReturnType<typeof promptSegments>) =>
+  segments.map(({ text, special }) => (special ? `[${text}]` : text)).join('') + (lead === '' ? '' : `|${lead}`);
+const prompt = (name: string, asked: Question) => shown(promptSegments(templateNamed(name), asked));
 
 test('guanaco', () => {
   const head =
     "[bos]A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the user's questions. ### Human: ";
-  assert.is(prompt('guanaco', question), `${head}पानी के हो?### Assistant: `);
-  assert.is(prompt('guanaco', withInput), `${head}पानी के हो?\nएक गिलास### Assistant: `);
+  assert.is(prompt('guanaco', question), `${head}पानी के हो?### Assistant:| `);
+  assert.is(prompt('guanaco', withInput), `${head}पानी के हो?\nएक गिलास### Assistant:| `);
 });
 
 test('alpaca', () => {
@@ -80,14 +80,18 @@ end:
   - special: "<|end|>"
 `;
   const template = await loadTemplate(file(yaml, 'yaml'));
-  assert.equal(promptSegments(template, question), [
-    { text: 'bos', special: true },
-    { text: '{Nepali} Q: पानी के हो?' },
-  ]);
-  assert.equal(promptSegments(template, withInput), [{ text: 'पानी के हो? / एक गिलास' }]);
+  assert.is(shown(promptSegments(template, question)), '[bos]{Nepali} Q: पानी के हो?');
+  assert.is(shown(promptSegments(template, withInput)), 'पानी के हो? / एक गिलास');
   assert.equal(template.end, [{ text: '\n' }, { special: '<|end|>' }]);
   const json = parseTemplate('{"prompt": [{"text": "{instruction}"}]}', 'a.json');
   assert.equal(json.end, [{ special: 'eos' }]);
+});
+
+test('a last space of the template, not of the text, goes to the answer', () => {
+  const mine = (text: string) => parseTemplate(JSON.stringify({ prompt: [{ special: 'bos' }, { text }] }), 'mine.json');
+  const asked = { ...question, instruction: 'Hello ' };
+  assert.is(shown(promptSegments(mine('{instruction}'), asked)), '[bos]Hello ');
+  assert.is(shown(promptSegments(mine('{instruction}  '), asked)), '[bos]Hello  | ');
 });
 
 test('bad templates', async () => {

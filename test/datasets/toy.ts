@@ -9,8 +9,8 @@ import { type Encoder, type ExampleSource, IGNORED, type TokenExample, tableOf }
 import { UserError } from '../../errors.js';
 
 /**
- * Words with the space before them, as SentencePiece cuts; a character beyond ASCII as its bytes, all at one start. Begins
- * each text with a token of its own, as SentencePiece's dummy prefix may. Ids: 0 pad, 1 bos, 2 eos, 3 prefix, then the special tokens, then words as met.
+ * Words with the space before them, as SentencePiece cuts; a character beyond ASCII as its bytes, all at one start. Puts a
+ * token of its own before text that is no continuation, as SentencePiece's dummy prefix may. Ids: 0 pad, 1 bos, 2 eos, 3 prefix, then the special tokens, then words as met.
  */
 export function toyEncoder(...specials: string[]): Encoder & { decode(ids: Iterable<number>): string } {
   const special = new Map(specials.map((word, i) => [word, 4 + i]));
@@ -27,9 +27,9 @@ export function toyEncoder(...specials: string[]): Encoder & { decode(ids: Itera
     vocabularySize: 100_000,
     fingerprint: 'toy',
     specialId: (text) => special.get(text),
-    encodeWithOffsets(text) {
-      const ids = text === '' ? [] : [3];
-      const starts = text === '' ? [] : [0];
+    encodeWithOffsets(text, { continuation }) {
+      const ids = text === '' || continuation ? [] : [3];
+      const starts = ids.map(() => 0);
       for (const match of text.matchAll(/ ?[!-~]+| |\n|./gsu)) {
         const piece = match[0];
         const bytes = /^[\0-~]*$/.test(piece) ? [`${piece}`] : [...Buffer.from(piece)].map((byte) => `<${byte}>`);
