@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { UserError } from '../errors.js';
 import { openTable, type RecordTable, readItems } from './record-table.js';
-import type { Place } from './records.js';
+import type { Decoded, Place } from './records.js';
 import { type Row, type RowShape, rowDecoder } from './rows.js';
 
 export interface RowSourceOptions extends RowShape {
@@ -23,28 +23,22 @@ export async function* readRows(options: Omit<RowSourceOptions, 'english'>): Asy
 /** Opens rows for reading by position; every row is checked once before this returns. */
 export async function openRows(options: RowSourceOptions): Promise<RecordTable<Row>> {
   const { path, english: englishPath, ...shape } = options;
-  const notes = new Notes();
-  const rows = await openTable(path, rowDecoder(shape), (decoded, place) =>
-    notes.add(decoded.item, place, decoded.ownId),
-  );
-  const fingerprint = (parts: string[]) =>
+  const fingerprint = (...parts: string[]) =>
     createHash('sha256')
       .update(JSON.stringify([shape, ...parts]))
       .digest('hex');
-  if (englishPath === undefined) return { ...rows, fingerprint: fingerprint([rows.fingerprint]) };
-
-  const englishNotes = new Notes();
-  const decodeEnglish = rowDecoder({ ...shape, language: 'English' });
-  const english = await openTable(englishPath, decodeEnglish, (decoded, place) =>
-    englishNotes.add(decoded.item, place, decoded.ownId),
-  );
-  const partner = align(notes, englishNotes);
+  if (englishPath === undefined) {
+    const rows = await openTable(path, rowDecoder(shape));
+    return { ...rows, fingerprint: fingerprint(rows.fingerprint) };
+  }
+  const { rows, english, partner } = await openAligned(path, englishPath, shape);
   return {
     ...rows,
-    fingerprint: fingerprint([rows.fingerprint, english.fingerprint]),
+    fingerprint: fingerprint(rows.fingerprint, english.fingerprint),
     async read(index) {
       const [row, original] = await Promise.all([rows.read(index), english.read(partner[index]!)]);
-      return { ...row, english: { instruction: original.instruction, input: original.input, output: original.output } };
+      const { instruction, input, output } = original;
+      return { ...row, english: { instruction, input, output } };
     },
     async close() {
       await Promise.all([rows.close(), english.close()]);
@@ -52,27 +46,42 @@ export async function openRows(options: RowSourceOptions): Promise<RecordTable<R
   };
 }
 
+/** The columns that an English original shares with its translation. */
+const ENGLISH_COLUMNS = new Set(['id', 'instruction', 'input', 'output']);
+
+/** Both files, and for each translated row the position of its English row. */
+async function openAligned(path: string, englishPath: string, shape: RowShape) {
+  const notes = new Notes();
+  const englishNotes = new Notes();
+  const columns = Object.fromEntries(Object.entries(shape.columns ?? {}).filter(([name]) => ENGLISH_COLUMNS.has(name)));
+  const rows = await openTable(path, rowDecoder(shape), (decoded, place) => notes.add(decoded, place));
+  const english = await openTable(englishPath, rowDecoder({ columns, language: 'English' }), (decoded, place) =>
+    englishNotes.add(decoded, place),
+  );
+  return { rows, english, partner: align(notes, englishNotes) };
+}
+
 /** What alignment needs to know of each row of a file; let go of once the files are aligned. */
 class Notes {
   readonly ids: string[] = [];
   readonly inputEmpty: boolean[] = [];
-  readonly lines: Place[] = [];
+  readonly places: Place[] = [];
   /** Every row names its id. */
   ownIds = true;
 
-  add(row: Row, place: Place, ownId = false): void {
-    this.ids.push(row.id);
-    this.inputEmpty.push(row.input === '');
-    this.lines.push(place);
+  add({ item, id, ownId = false }: Decoded<Row>, place: Place): void {
+    this.ids.push(id);
+    this.inputEmpty.push(item.input === '');
+    this.places.push(place);
     this.ownIds &&= ownId;
   }
 
   get path(): string {
-    return this.lines[0]!.path;
+    return this.places[0]!.path;
   }
 
   show(index: number): string {
-    const place = this.lines[index];
+    const place = this.places[index];
     return place === undefined ? 'no row' : `${this.ownIds ? `id '${this.ids[index]}', ` : ''}line ${place.line}`;
   }
 }
@@ -144,8 +153,8 @@ function positionsById(notes: Notes): Map<string, number> {
     if (earlier !== undefined) {
       throw new UserError({
         expected: 'each id once',
-        found: `'${id}' on line ${notes.lines[earlier]!.line} and again`,
-        where: String(notes.lines[i]),
+        found: `'${id}' on line ${notes.places[earlier]!.line} and again`,
+        where: String(notes.places[i]),
       });
     }
     positions.set(id, i);

@@ -55,6 +55,8 @@ type Fields = Record<string, unknown>;
 /** Reads rows of one shape. The decoder throws a UserError that names the place. */
 export function rowDecoder(shape: RowShape): (value: unknown, place: Place) => Decoded<Row> {
   const columns = { ...shape.columns };
+  for (const name of Object.keys(columns))
+    if (!(COLUMNS as readonly string[]).includes(name)) throw unknownColumn(name);
   return (value, place) => {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
       throw new UserError({ expected: 'a JSON object for a row', found: describe(value), where: String(place) });
@@ -163,6 +165,16 @@ export function wellFormed(text: string, name: string, place: Place): string {
     expected: `whole characters in '${name}'`,
     found: `half of a surrogate pair (\\u${text.charCodeAt(at).toString(16)}) at character ${at}`,
     where: String(place),
+  });
+}
+
+function unknownColumn(name: string): UserError {
+  const near = nearest(name, COLUMNS);
+  return new UserError({
+    expected: `columns named by ${COLUMNS.join(', ')}`,
+    found: `'${name}'`,
+    remedy:
+      near === undefined ? "our name comes first, the file's second: { input: context }" : `did you mean '${near}'?`,
   });
 }
 

@@ -3,6 +3,7 @@
 import * as assert from 'uvu/assert';
 import { hashNumbers, mix } from '../../datasets/hash.js';
 import { IGNORED, layOut, packRows } from '../../datasets/index.js';
+import { readGolden, values } from '../support/goldens.js';
 import { suite } from '../support/harness.js';
 import { toySource } from './toy.js';
 
@@ -32,6 +33,27 @@ test('a batch, position by position', async () => {
   assert.is(layOut([[a!, loose]], 5, 0).labels[3], IGNORED, 'no example predicts the first token of the next');
   assert.throws(() => layOut([[a!, b!]], 4, 0), /more than 4 tokens in row 0/);
 });
+
+for (const [model, count] of [
+  ['mha', 2],
+  ['llama3rope', 3],
+] as const) {
+  test(`the reference's packed row, from its separate sequences: ${model}`, () => {
+    const golden = readGolden('train', `packing_${model}.safetensors`);
+    const get = (name: string) => Int32Array.from(values(golden, name));
+    const sequences = Array.from({ length: count }, (_, i) => ({
+      id: String(i),
+      ids: get(`seq${i}.input_ids`),
+      labels: get(`seq${i}.labels`),
+    }));
+    const batch = layOut([sequences], get('input_ids').length, 0);
+    assert.equal(batch.ids, get('input_ids'));
+    assert.equal(batch.labels, get('labels'));
+    assert.equal(batch.segments, get('segment_ids'));
+    const positions = get('position_ids').map((position, t) => (batch.segments[t] === 0 ? 0 : position)); // counts on in padding
+    assert.equal(batch.positions, positions);
+  });
+}
 
 /** A number in [0, 1) from a seed and a counter. */
 const uniform = (seed: number, n: number) => mix(hashNumbers(seed, n)) / 2 ** 32;

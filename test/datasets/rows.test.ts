@@ -197,6 +197,13 @@ test('a translation beside its English original, by position', async () => {
   );
 });
 
+test('an English original needs no column for its language', async () => {
+  const nepaliRows = translated.map((row) => ({ ...row, tongue: 'Nepali' }));
+  const columns = { language: 'tongue' };
+  const rows = await all({ path: file(jsonLines(nepaliRows)), english: file(jsonLines(original)), columns });
+  assert.equal([rows[0]?.language, rows[0]?.english?.instruction], ['Nepali', 'e0']);
+});
+
 test('by id, whatever the order, where both have ids; by position where one has none', async () => {
   const shuffled = withIds(original).reverse();
   const rows = await all({ path: file(jsonLines(withIds(translated))), english: file(jsonLines(shuffled)), ...nepali });
