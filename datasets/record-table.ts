@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Records by position: what a seeded shuffle and an exact cursor need. One streaming pass over the files checks every record
-// and notes where it stands (21 bytes a record in memory); after that any record is read by itself. Knows nothing of what a
+// and notes where it stands (20 bytes a record in memory); after that any record is read by itself. Knows nothing of what a
 // record means. A file that changes while it is in use is noticed, since a record's id is checked against the index.
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
