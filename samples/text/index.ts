@@ -12,8 +12,13 @@ export function sampleFiles({ rows, heldOut, show, pretraining }: Expansion = ex
   for (const [language, list] of Object.entries(rows)) files[`mits/${language}.json`] = jsonLines(list);
   files['mits/held-out.json'] = jsonLines(heldOut);
   files['mits/show.json'] = jsonLines(show);
-  for (const [name, text] of Object.entries(pretraining)) files[`text/pretraining/${name}`] = text;
+  for (const [name, text] of Object.entries(pretraining)) files[`text/pretraining/${name.replace('.txt', '.jsonl')}`] = textRecords(text);
   return files;
+}
+
+/** A record for each line, as the `text` of a recipe's source. */
+function textRecords(text: string): string {
+  return text.replace(/.+/g, (line) => JSON.stringify({ text: line }));
 }
 
 /** A JSON array with one entry on each line, so that a change of one row is a change of one line. */

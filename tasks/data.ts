@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a recipe's stages to batches: opens every source before anything trains, splits off what is held out, and says how
+// many steps each stage will have.
+import { readFileSync } from 'node:fs';
+import {
+  batches, examples, type ExampleSource, type Fed, loadTemplate, openRows, openTexts, openTokenIds, splitHeldOut, type WeightedSource,
+} from '../datasets/index.js';
+import type { Batch, Stage } from '../engine/index.js';
+import { UserError } from '../errors.js';
+import type { Recipe, RecipeSource, RecipeStage } from '../recipes/index.js';
+import type { Tokenizer } from '../tokenizer/index.js';
+
+export interface StageData {
+  stage: Stage;
+  /** Steps that the stage will have, if its rule does not end it sooner. */
+  steps: number;
+  examples: number;
+  heldOutExamples: number;
+}
+
+export interface RunData {
+  stages: StageData[];
+  totalSteps: number;
+  close(): Promise<void>;
+}
+
+interface Vocabulary {
+  vocabularySize: number;
+  maxPositions: number;
+  /** Only called where there is text. */
+  tokenizer: () => Tokenizer;
+}
+
+/** Opens the data of all stages. @throws UserError before any memory is spent on training */
+export async function openRunData(recipe: Recipe, vocabulary: Vocabulary): Promise<RunData> {
+  if (recipe.batch.context > vocabulary.maxPositions) {
+    throw new UserError({
+      expected: `a context of at most ${vocabulary.maxPositions} tokens, which the model was made for`,
+      found: `${recipe.batch.context}`,
+      where: 'batch.context',
+      remedy: `set batch.context=${vocabulary.maxPositions} or lower`,
+    });
+  }
+  const open: ExampleSource[] = [];
+  const close = async (): Promise<void> => {
+    await Promise.all(open.map((source) => source.close()));
+  };
+  try {
+    const stages: StageData[] = [];
+    for (const [index, stage] of recipe.stages.entries()) stages.push(await openStage(recipe, stage, index, vocabulary, open));
+    return { stages, totalSteps: stages.reduce((sum, { steps }) => sum + steps, 0), close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function openStage(recipe: Recipe, stage: RecipeStage, index: number, vocabulary: Vocabulary, open: ExampleSource[]): Promise<StageData> {
+  const sources: WeightedSource[] = [];
+  for (const description of stage.data) {
+    const source = await openSource(recipe, description, vocabulary);
+    open.push(source);
+    sources.push({ source, ...(description.weight === undefined ? {} : { weight: description.weight }) });
+  }
+  const { train: training, heldOut } = split(recipe, sources);
+  const count = (sources: WeightedSource[]) => sources.reduce((sum, { source }) => sum + source.count, 0);
+  const { batch, data, seed } = recipe;
+  const options = {
+    B: batch.rows,
+    T: batch.context,
+    tooLong: data.tooLong,
+    shuffle: data.shuffle,
+    pack: batch.pack,
+    padMultiple: 16, // few shapes of batches: memory is reused by size
+  };
+  const endless = stage.steps !== undefined || stage.tokens !== undefined || stage.heldOutLoss !== undefined || stage.plateau !== undefined;
+  const epochs = stage.epochs ?? (endless ? undefined : 1);
+  const feed = () => batches(training, { ...options, seed: seed + index, ...(epochs === undefined ? {} : { epochs }) });
+  return {
+    stage: {
+      name: stage.name,
+      learningRateFactor: stage.learningRateFactor,
+      end: { steps: stage.steps, tokens: stage.tokens, heldOutLoss: stage.heldOutLoss, plateau: stage.plateau },
+      batches: batchesOf(feed()),
+      heldOut:
+        heldOut.length === 0
+          ? undefined
+          : () => batchesOf(batches(heldOut, { ...options, shuffle: false, seed, epochs: 1 }), data.evaluateBatches),
+    },
+    steps: await countSteps(stage, recipe, epochs, feed),
+    examples: count(training),
+    heldOutExamples: count(heldOut),
+  };
+}
+
+/** Steps of a stage: said by the recipe, or counted by going through the data once. */
+async function countSteps(stage: RecipeStage, recipe: Recipe, epochs: number | undefined, feed: () => AsyncGenerator<Fed>): Promise<number> {
+  const { accumulation } = recipe.batch;
+  const limit = Math.min(stage.steps ?? Number.POSITIVE_INFINITY, stage.tokens === undefined ? Number.POSITIVE_INFINITY : Number.MAX_SAFE_INTEGER);
+  if (epochs === undefined && stage.steps !== undefined) return stage.steps;
+  if (epochs === undefined && stage.tokens === undefined) {
+    throw new UserError({
+      expected: `stage '${stage.name}' to have a limit besides the held-out loss`,
+      found: 'none',
+      remedy: 'give it steps, tokens or epochs as well',
+    });
+  }
+  let micro = 0;
+  let tokens = 0;
+  for await (const fed of feed()) {
+    micro++;
+    tokens += fed.tokens;
+    if (micro % accumulation !== 0) continue;
+    if (micro / accumulation >= limit || (stage.tokens !== undefined && tokens >= stage.tokens)) break;
+  }
+  return Math.ceil(micro / accumulation);
+}
+
+function split({ data, seed }: Recipe, sources: WeightedSource[]): { train: WeightedSource[]; heldOut: WeightedSource[] } {
+  if (data.heldOutIds !== undefined) return splitHeldOut(sources, { ids: readIds(data.heldOutIds) });
+  if (data.heldOutShare > 0) return splitHeldOut(sources, { share: data.heldOutShare, seed });
+  return { train: sources, heldOut: [] };
+}
+
+function readIds(path: string): string[] {
+  let ids: unknown;
+  try {
+    ids = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (cause) {
+    throw new UserError({ expected: 'a JSON array of row ids', found: (cause as Error).message, where: path, cause });
+  }
+  if (!Array.isArray(ids) || ids.length === 0) throw new UserError({ expected: 'a JSON array of row ids', found: typeof ids, where: path });
+  return ids.map(String);
+}
+
+async function openSource(recipe: Recipe, source: RecipeSource, vocabulary: Vocabulary): Promise<ExampleSource> {
+  const { vocabularySize } = vocabulary;
+  if (source.tokens !== undefined) return openTokenIds(source.tokens, { vocabularySize });
+  if (source.text !== undefined) return openTexts(source.text, vocabulary.tokenizer());
+  const { data } = recipe;
+  const rows = await openRows({
+    path: source.rows!,
+    ...(source.english === undefined ? {} : { english: source.english }),
+    ...(source.language === undefined ? {} : { language: source.language }),
+    ...(source.columns === undefined ? {} : { columns: source.columns }),
+  });
+  const template = await loadTemplate(data.template);
+  return examples(rows, { task: source.task, template, format: data.format, loss: data.loss, countPrompt: data.countPrompt }, vocabulary.tokenizer());
+}
+
+async function* batchesOf(feed: AsyncIterable<Fed>, limit = Number.POSITIVE_INFINITY): AsyncGenerator<Batch> {
+  let count = 0;
+  for await (const { batch } of feed) {
+    if (count++ >= limit) return;
+    yield batch;
+  }
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opens what a task works on: a model directory, its tokenizer, an adapter, on a device. What belongs together is checked
+// here, where files and engine meet: a tokenizer of another vocabulary, an adapter of another model.
+import { type Adapter, type Model as ModelFiles, openModel, readAdapter } from '../checkpoints/index.js';
+import { type Compute, type Device, initializeLora, LINEAR_NAMES, Llama, type LoraSettings, linearShape, loraName, NativeDevice, preferredCompute, type Quantization } from '../engine/index.js';
+import { UserError } from '../errors.js';
+import { native } from '../kernels/index.js';
+import { loadTokenizer, type Tokenizer } from '../tokenizer/index.js';
+
+export interface ModelOptions {
+  /** Model directory. */
+  model: string;
+  /** Tokenizer file or directory; default: the model's own. */
+  tokenizer?: string | undefined;
+  /** Adapter directory. */
+  adapter?: string | undefined;
+  quantize?: Quantization;
+  compute?: Compute | 'auto';
+  /** Threads of the kernels; 0 or nothing: one per core. */
+  threads?: number | undefined;
+}
+
+/** The compute type of a run, and why. */
+export function resolveCompute(compute: Compute | 'auto' = 'auto'): { compute: Compute; reason: string } {
+  return compute === 'auto' ? preferredCompute() : { compute, reason: 'asked for' };
+}
+
+export function makeDevice({ compute, threads }: Pick<ModelOptions, 'compute' | 'threads'>): NativeDevice {
+  if (threads) native().setThreads(threads);
+  return new NativeDevice(resolveCompute(compute));
+}
+
+export interface OpenedModel {
+  readonly llama: Llama;
+  readonly files: ModelFiles;
+  /** Loaded when first asked for: token ids need none. @throws UserError when there is none, or it is another model's */
+  readonly tokenizer: Tokenizer;
+  /** Frees the model and closes its files. */
+  close(): void;
+}
+
+/** A model to run, with its adapter if one is named. */
+export function openForInference(options: ModelOptions): OpenedModel {
+  const files = openModel(options.model);
+  try {
+    const adapter = options.adapter === undefined ? undefined : readAdapter(options.adapter);
+    if (adapter) checkAdapter(adapter, files, options.adapter!);
+    const device = makeDevice(options);
+    const llama = new Llama(device, files.config, files, { quantization: options.quantize ?? 'none', adapter: adapter && { ...adapter, dropout: 0 } });
+    if (adapter) uploadAdapter(llama, adapter);
+    return opened(llama, files, options.tokenizer);
+  } catch (error) {
+    files.close();
+    throw error;
+  }
+}
+
+export interface TrainingModelOptions extends ModelOptions {
+  adapterSettings: LoraSettings | 'full';
+  seed: number;
+  /** Runs on this device instead of a plain one. */
+  device?: Device | undefined;
+}
+
+/** A model to train: with a fresh adapter, or starting from the one in `adapter`. */
+export function openForTraining(options: TrainingModelOptions): OpenedModel {
+  const { adapterSettings } = options;
+  const files = openModel(options.model);
+  try {
+    const start = options.adapter === undefined ? undefined : readAdapter(options.adapter);
+    if (start) checkStart(start, adapterSettings, files, options.adapter!);
+    const device = options.device ?? makeDevice(options);
+    const llama = new Llama(device, files.config, files, { quantization: options.quantize ?? 'nf4', adapter: adapterSettings });
+    if (start) uploadAdapter(llama, start);
+    else if (adapterSettings !== 'full') initializeLora(llama.parameters!, options.seed);
+    return opened(llama, files, options.tokenizer);
+  } catch (error) {
+    files.close();
+    throw error;
+  }
+}
+
+function opened(llama: Llama, files: ModelFiles, tokenizerPath: string | undefined): OpenedModel {
+  let tokenizer: Tokenizer | undefined;
+  return {
+    llama,
+    files,
+    get tokenizer() {
+      tokenizer ??= openTokenizer(tokenizerPath ?? files.directory, files.config.vocabularySize);
+      return tokenizer;
+    },
+    close: () => {
+      llama.dispose();
+      files.close();
+    },
+  };
+}
+
+/** Models round their vocabulary up (to a multiple of 64 or 128) or leave room for added tokens; more is another vocabulary. */
+const SPARE_ROWS = 512;
+
+/** A tokenizer whose ids fit a model of `vocabularySize` embedding rows. */
+export function openTokenizer(path: string, vocabularySize: number): Tokenizer {
+  const tokenizer = loadTokenizer(path);
+  const pieces = tokenizer.vocabularySize;
+  if (pieces > vocabularySize || vocabularySize - pieces > SPARE_ROWS) {
+    throw new UserError({
+      expected: `a tokenizer for a model with a vocabulary of ${vocabularySize}`,
+      found: `one with ${pieces} pieces`,
+      where: path,
+      remedy: "use the tokenizer that came with the model ('--tokenizer', or 'tokenizer' in the recipe)",
+    });
+  }
+  return tokenizer;
+}
+
+/** Every tensor of the adapter has the shape that this model asks for; all that do not are named at once. */
+function checkAdapter(adapter: Adapter, files: ModelFiles, where: string): void {
+  const { config } = files;
+  const faults: string[] = [];
+  for (const [name, { shape }] of adapter.tensors) {
+    const [, layer, linear, factor] = name.split('.') as [string, string, (typeof LINEAR_NAMES)[number], 'A' | 'B'];
+    if (Number(layer) >= config.layers) {
+      faults.push(`${name}: the model has ${config.layers} layers`);
+      continue;
+    }
+    const [N, K] = linearShape(config, linear);
+    const want = factor === 'A' ? [adapter.rank, K] : [N, adapter.rank];
+    if (shape[0] !== want[0] || shape[1] !== want[1]) faults.push(`${name}: (${shape}) for (${want})`);
+  }
+  for (let i = 0; i < config.layers; i++) {
+    for (const linear of adapter.targets) {
+      for (const factor of ['A', 'B'] as const) if (!adapter.tensors.has(loraName(i, linear, factor))) faults.push(`${loraName(i, linear, factor)}: missing`);
+    }
+  }
+  if (faults.length === 0) return;
+  const shown = faults.slice(0, 8).join('; ') + (faults.length > 8 ? `; and ${faults.length - 8} more` : '');
+  throw new UserError({
+    expected: `an adapter for the model in ${files.directory}`,
+    found: `tensors of another model: ${shown}`,
+    where,
+    remedy: adapter.baseModel ? `it was trained for '${adapter.baseModel}'` : 'name the model it was trained for',
+  });
+}
+
+/** An adapter to start from has the settings of the run, since its numbers mean nothing under others. */
+function checkStart(start: Adapter, settings: LoraSettings | 'full', files: ModelFiles, where: string): void {
+  if (settings === 'full') {
+    throw new UserError({ expected: 'adapter.type: lora, to start from an adapter', found: 'full', where, remedy: 'merge the adapter into the model first' });
+  }
+  checkAdapter(start, files, where);
+  const facts = (s: Pick<LoraSettings, 'rank' | 'alpha' | 'rslora' | 'targets'>) =>
+    `rank ${s.rank}, alpha ${s.alpha}, rslora ${s.rslora}, targets ${LINEAR_NAMES.filter((name) => s.targets.includes(name)).join(' ')}`;
+  if (facts(start) !== facts(settings)) {
+    throw new UserError({
+      expected: `an adapter with the recipe's settings (${facts(settings)})`,
+      found: facts(start),
+      where,
+      remedy: "make the recipe's 'adapter' agree with it",
+    });
+  }
+}
+
+function uploadAdapter(llama: Llama, adapter: Adapter): void {
+  for (const { name, value } of llama.parameters!.list) {
+    llama.device.upload(value, adapter.tensors.get(name as `layers.${number}.q.A`)!.data);
+  }
+}
