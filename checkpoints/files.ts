@@ -248,6 +248,18 @@ export function decodeUtf8(bytes: Uint8Array, what: string, where: string): stri
   }
 }
 
+/** @throws UserError unless `path` is a folder; `remedy` for the case that it is a file */
+export function checkDirectory(path: string, what: string, remedy: string): void {
+  const status = fs.statSync(path, { throwIfNoEntry: false });
+  if (status?.isDirectory()) return;
+  throw new UserError({
+    expected: what,
+    found: status ? 'a file' : 'nothing of that name',
+    where: path,
+    remedy: status ? remedy : 'check the path',
+  });
+}
+
 /** Whether something has that name, a broken symbolic link included. */
 export function exists(path: string): boolean {
   return fs.lstatSync(path, { throwIfNoEntry: false }) !== undefined;

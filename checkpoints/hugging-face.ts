@@ -3,10 +3,9 @@
 // reads the headers alone and compares every name and shape with the config; weights are mapped when they are asked for.
 // Links are followed, since Hugging Face's cache is made of links to its blobs; but an index can name only files beside it.
 // Run its tests: `npm test -- checkpoints/hugging-face`.
-import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { UserError } from '../errors.js';
-import { exists, type FileLayer, Replacement, systemFiles } from './files.js';
+import { checkDirectory, exists, type FileLayer, Replacement, systemFiles } from './files.js';
 import { Fields, readJsonObject } from './json.js';
 import { CONFIG_FILE, formatLlamaConfig, type LlamaConfig, readLlamaConfig } from './llama-config.js';
 import { EMBEDDING_FILE_NAME, HEAD_FILE_NAME, isDerivedTensor, type WeightName, weightPlaces } from './names.js';
@@ -15,6 +14,7 @@ import {
   ELEMENT_TYPE,
   elementCount,
   fromF32,
+  listProblems,
   shapeText,
   type TensorFile,
   type TensorInfo,
@@ -27,8 +27,6 @@ const INDEX_FILE = 'model.safetensors.index.json';
 const TORCH_FILES = ['pytorch_model.bin', 'pytorch_model.bin.index.json'];
 /** Each shard is an open file. */
 const MAX_SHARDS = 512;
-/** Bad tensors of one kind that an error lists by name. */
-const MAX_LISTED = 12;
 
 /** Values of a weight in place. bf16 and f16 are their bits. */
 export interface ModelWeight {
@@ -51,7 +49,7 @@ export interface Model {
 
 /** Opens a model directory and checks it whole. @throws UserError with all bad tensors at once */
 export function openModel(directory: string): Model {
-  checkDirectory(directory);
+  checkDirectory(directory, 'the folder of a model', 'give the folder that holds it and config.json');
   const config = readLlamaConfig(directory);
   const weights = openWeights(directory);
   try {
@@ -197,11 +195,11 @@ function checkTensors(directory: string, config: LlamaConfig, { tensors, disagre
     .filter((name) => !expected.has(name) && !isDerivedTensor(name) && !(tiedHead && name === HEAD_FILE_NAME))
     .map((name) => `${name} ${shapeText(info(name)!.shape)}`);
 
-  const kinds = { missing, misshaped, unexpected, 'index and files disagree': disagreements };
-  if (Object.values(kinds).some((list) => list.length > 0)) {
+  const problems = listProblems({ missing, misshaped, unexpected, 'index and files disagree': disagreements });
+  if (problems) {
     throw new UserError({
       expected: `the ${places.length} tensors of the LLaMA model that config.json describes`,
-      found: `other tensors:\n${Object.entries(kinds).map(listed).join('')}`.trimEnd(),
+      found: `other tensors:${problems}`,
       where: directory,
       remedy: 'config.json and weights must be of the same model, fetched completely',
     });
@@ -214,13 +212,6 @@ function checkTensors(directory: string, config: LlamaConfig, { tensors, disagre
       remedy: `set "tie_word_embeddings": false to use ${HEAD_FILE_NAME}, or remove that tensor`,
     });
   }
-}
-
-function listed([kind, names]: [string, string[]]): string {
-  if (names.length === 0) return '';
-  const more = names.length > MAX_LISTED ? `      … and ${names.length - MAX_LISTED} more\n` : '';
-  const lines = names.slice(0, MAX_LISTED).map((name) => `      ${name}\n`);
-  return `    ${kind}:\n${lines.join('')}${more}`;
 }
 
 /** Torch stores tied tensors under both names: the same values then, which is worth the look at all of them. */
@@ -274,15 +265,4 @@ export async function writeModel(
   } finally {
     replacement.close();
   }
-}
-
-function checkDirectory(directory: string): void {
-  const status = fs.statSync(directory, { throwIfNoEntry: false });
-  if (status?.isDirectory()) return;
-  throw new UserError({
-    expected: 'the folder of a model',
-    found: status ? 'a file' : 'nothing of that name',
-    where: directory,
-    remedy: status ? 'give the folder that holds it and config.json' : 'check the path',
-  });
 }

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { UserError } from '../errors.js';
 import { exists } from './files.js';
 import { Fields, readJsonObject } from './json.js';
+import { ADAPTER_CONFIG_FILE } from './names.js';
 
 export const CONFIG_FILE = 'config.json';
 const GENERATION_CONFIG_FILE = 'generation_config.json';
@@ -44,13 +45,13 @@ export interface LlamaConfig {
 
 /** Far above every published model; what is above is a damaged file, and would cost memory before it is found out. */
 const MAX_DIMENSION = 1 << 24;
-const MAX_LAYERS = 1024;
+export const MAX_LAYERS = 1024;
 const MAX_POSITIONS = 2 ** 31 - 1;
 
 /** Reads `config.json` of a model directory, and the end tokens of its `generation_config.json`. @throws UserError */
 export function readLlamaConfig(directory: string): LlamaConfig {
   const path = join(directory, CONFIG_FILE);
-  if (!exists(path) && exists(join(directory, 'adapter_config.json'))) {
+  if (!exists(path) && exists(join(directory, ADAPTER_CONFIG_FILE))) {
     throw new UserError({
       expected: 'a model folder with config.json',
       found: 'an adapter',

@@ -72,6 +72,7 @@ export function linearOfTargetModule(module: string): LinearName | undefined {
   return LINEAR_NAMES.find((linear) => targetModule(linear) === module);
 }
 
+export const ADAPTER_CONFIG_FILE = 'adapter_config.json';
 export type AdapterTensorName = `layers.${number}.${LinearName}.${'A' | 'B'}`;
 
 export function adapterFileName(layer: number, linear: LinearName, factor: 'A' | 'B'): string {

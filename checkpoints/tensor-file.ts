@@ -121,3 +121,17 @@ export function fromF32(data: Float32Array, type: WeightType): Float32Array | Ui
   native().fromF32(out, data, STORAGE_TYPE[type], out.length);
   return out;
 }
+
+/** Bad tensors of one kind that an error lists by name. */
+const MAX_LISTED = 12;
+
+/** Lines for an error that names all bad tensors at once, by kind; undefined where there are none. */
+export function listProblems(kinds: Record<string, readonly string[]>): string | undefined {
+  const lines: string[] = [];
+  for (const [kind, names] of Object.entries(kinds)) {
+    if (names.length === 0) continue;
+    lines.push(`\n    ${kind}:`, ...names.slice(0, MAX_LISTED).map((name) => `\n      ${name}`));
+    if (names.length > MAX_LISTED) lines.push(`\n      … and ${names.length - MAX_LISTED} more`);
+  }
+  return lines.length > 0 ? lines.join('') : undefined;
+}
