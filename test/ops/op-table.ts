@@ -14,7 +14,9 @@ type NotAnOp =
   | 'releaseScratch'
   | 'allocate'
   | 'release'
-  | 'mapFile';
+  | 'mapFile'
+  | 'dropPages'
+  | 'multiplyAddCeiling';
 export type OpName = Exclude<keyof Native, NotAnOp>;
 
 export type Values = Float32Array | Int32Array | Uint16Array | Uint8Array;
