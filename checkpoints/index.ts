@@ -4,7 +4,14 @@ export { type FileLayer, systemFiles, writeFileAtomically } from './files.js';
 export { type Model, type ModelWeight, openModel, writeModel } from './hugging-face.js';
 export { type LlamaConfig, type RopeScaling, readLlamaConfig } from './llama-config.js';
 export { type AdapterTensorName, LINEAR_NAMES, type LinearName, type WeightName, weightPlaces } from './names.js';
-export { type Adapter, type AdapterTensor, checkAdapterFits, readAdapter, writeAdapter } from './peft.js';
+export {
+  ADAPTER_FILES,
+  type Adapter,
+  type AdapterTensor,
+  checkAdapterFits,
+  readAdapter,
+  writeAdapter,
+} from './peft.js';
 export {
   openSafetensors,
   type SafetensorsFile,

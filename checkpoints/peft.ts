@@ -24,6 +24,8 @@ import { listProblems, shapeText, type TensorFile, toF32, weightType } from './t
 
 const WEIGHTS_FILE = 'adapter_model.safetensors';
 const TORCH_FILE = 'adapter_model.bin';
+/** What writeAdapter leaves in a folder. */
+export const ADAPTER_FILES: readonly string[] = [ADAPTER_CONFIG_FILE, WEIGHTS_FILE];
 /** Above any use; the width of the models bounds it. */
 const MAX_RANK = 1 << 16;
 

@@ -33,7 +33,9 @@ function hashOf(files) {
 function run(command, args, remedy) {
   const { status, error } = spawnSync(command, args, { cwd: root, stdio: ['ignore', 2, 2] });
   if (status === 0) return;
-  console.error(`\nsetup: '${command} ${args.join(' ')}' failed${error ? ` (${error.message})` : ` with code ${status}`}. ${remedy}`);
+  console.error(
+    `\nsetup: '${command} ${args.join(' ')}' failed${error ? ` (${error.message})` : ` with code ${status}`}. ${remedy}`,
+  );
   process.exit(1);
 }
 
@@ -57,18 +59,55 @@ function headerArguments() {
 }
 
 step('packages', [join(root, 'package-lock.json')], 'node_modules/.package-lock.json', () =>
-  run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'], 'The npm registry must be reachable for the first set-up.'),
+  run(
+    'npm',
+    ['ci', '--ignore-scripts', '--no-audit', '--no-fund'],
+    'The npm registry must be reachable for the first set-up.',
+  ),
 );
-step('addon', [join(root, 'binding.gyp'), ...filesBelow(['kernels'], ['.cc', '.h', '.inc'])], 'build/Release/tacotune.node', () => {
-  const gyp = join(nodeModules, 'node-gyp', 'bin', 'node-gyp.js');
-  run(process.execPath, [gyp, 'configure', ...headerArguments()], 'Needed: python3, make and g++ 10 or later.');
-  run(process.execPath, [gyp, 'build', '-j', 'max'], 'Needed: python3, make and g++ 10 or later.');
-});
+step(
+  'addon',
+  [join(root, 'binding.gyp'), ...filesBelow(['kernels'], ['.cc', '.h', '.inc'])],
+  'build/Release/tacotune.node',
+  () => {
+    const gyp = join(nodeModules, 'node-gyp', 'bin', 'node-gyp.js');
+    run(process.execPath, [gyp, 'configure', ...headerArguments()], 'Needed: python3, make and g++ 10 or later.');
+    run(process.execPath, [gyp, 'build', '-j', 'max'], 'Needed: python3, make and g++ 10 or later.');
+  },
+);
 const sources = filesBelow(
-  ['engine', 'kernels', 'tokenizer', 'datasets', 'checkpoints', 'tasks', 'recipes', 'evaluation', 'cli', 'bench', 'samples', 'test'],
+  [
+    'engine',
+    'kernels',
+    'tokenizer',
+    'datasets',
+    'checkpoints',
+    'tasks',
+    'recipes',
+    'evaluation',
+    'cli',
+    'bench',
+    'samples',
+    'test',
+  ],
   ['.ts'],
 );
-step('typescript', [join(root, 'tsconfig.json'), join(root, 'package-lock.json'), join(root, 'index.ts'), join(root, 'errors.ts'), ...sources], 'dist/index.js', () => {
-  rmSync(join(root, 'dist'), { recursive: true, force: true }); // a deleted source must not live on as stale output
-  run(process.execPath, [join(nodeModules, 'typescript', 'bin', 'tsc')], 'The messages above name the file and line.');
-});
+step(
+  'typescript',
+  [
+    join(root, 'tsconfig.json'),
+    join(root, 'package-lock.json'),
+    join(root, 'index.ts'),
+    join(root, 'errors.ts'),
+    ...sources,
+  ],
+  'dist/index.js',
+  () => {
+    rmSync(join(root, 'dist'), { recursive: true, force: true }); // a deleted source must not live on as stale output
+    run(
+      process.execPath,
+      [join(nodeModules, 'typescript', 'bin', 'tsc')],
+      'The messages above name the file and line.',
+    );
+  },
+);

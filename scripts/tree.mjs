@@ -6,7 +6,19 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
-const ROOMS = ['engine', 'kernels', 'tokenizer', 'datasets', 'checkpoints', 'recipes', 'tasks', 'cli', 'bench', 'samples', 'scripts'];
+const ROOMS = [
+  'engine',
+  'kernels',
+  'tokenizer',
+  'datasets',
+  'checkpoints',
+  'recipes',
+  'tasks',
+  'cli',
+  'bench',
+  'samples',
+  'scripts',
+];
 const SOURCE = /\.(ts|mjs|cc|h|inc|yaml|py)$/;
 const START = '<!-- tree: npm run tree -->';
 const END = '<!-- /tree -->';

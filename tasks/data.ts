@@ -3,7 +3,16 @@
 // many steps each stage will have.
 import { readFileSync } from 'node:fs';
 import {
-  batches, examples, type ExampleSource, type Fed, loadTemplate, openRows, openTexts, openTokenIds, splitHeldOut, type WeightedSource,
+  batches,
+  type ExampleSource,
+  examples,
+  type Fed,
+  loadTemplate,
+  openRows,
+  openTexts,
+  openTokenIds,
+  splitHeldOut,
+  type WeightedSource,
 } from '../datasets/index.js';
 import type { Batch, Stage } from '../engine/index.js';
 import { UserError } from '../errors.js';
@@ -47,7 +56,8 @@ export async function openRunData(recipe: Recipe, vocabulary: Vocabulary): Promi
   };
   try {
     const stages: StageData[] = [];
-    for (const [index, stage] of recipe.stages.entries()) stages.push(await openStage(recipe, stage, index, vocabulary, open));
+    for (const [index, stage] of recipe.stages.entries())
+      stages.push(await openStage(recipe, stage, index, vocabulary, open));
     return { stages, totalSteps: stages.reduce((sum, { steps }) => sum + steps, 0), close };
   } catch (error) {
     await close();
@@ -55,7 +65,13 @@ export async function openRunData(recipe: Recipe, vocabulary: Vocabulary): Promi
   }
 }
 
-async function openStage(recipe: Recipe, stage: RecipeStage, index: number, vocabulary: Vocabulary, open: ExampleSource[]): Promise<StageData> {
+async function openStage(
+  recipe: Recipe,
+  stage: RecipeStage,
+  index: number,
+  vocabulary: Vocabulary,
+  open: ExampleSource[],
+): Promise<StageData> {
   const sources: WeightedSource[] = [];
   for (const description of stage.data) {
     const source = await openSource(recipe, description, vocabulary);
@@ -73,7 +89,11 @@ async function openStage(recipe: Recipe, stage: RecipeStage, index: number, voca
     pack: batch.pack,
     padMultiple: 16, // few shapes of batches: memory is reused by size
   };
-  const endless = stage.steps !== undefined || stage.tokens !== undefined || stage.heldOutLoss !== undefined || stage.plateau !== undefined;
+  const endless =
+    stage.steps !== undefined ||
+    stage.tokens !== undefined ||
+    stage.heldOutLoss !== undefined ||
+    stage.plateau !== undefined;
   const epochs = stage.epochs ?? (endless ? undefined : 1);
   const feed = () => batches(training, { ...options, seed: seed + index, ...(epochs === undefined ? {} : { epochs }) });
   return {
@@ -94,9 +114,17 @@ async function openStage(recipe: Recipe, stage: RecipeStage, index: number, voca
 }
 
 /** Steps of a stage: said by the recipe, or counted by going through the data once. */
-async function countSteps(stage: RecipeStage, recipe: Recipe, epochs: number | undefined, feed: () => AsyncGenerator<Fed>): Promise<number> {
+async function countSteps(
+  stage: RecipeStage,
+  recipe: Recipe,
+  epochs: number | undefined,
+  feed: () => AsyncGenerator<Fed>,
+): Promise<number> {
   const { accumulation } = recipe.batch;
-  const limit = Math.min(stage.steps ?? Number.POSITIVE_INFINITY, stage.tokens === undefined ? Number.POSITIVE_INFINITY : Number.MAX_SAFE_INTEGER);
+  const limit = Math.min(
+    stage.steps ?? Number.POSITIVE_INFINITY,
+    stage.tokens === undefined ? Number.POSITIVE_INFINITY : Number.MAX_SAFE_INTEGER,
+  );
   if (epochs === undefined && stage.steps !== undefined) return stage.steps;
   if (epochs === undefined && stage.tokens === undefined) {
     throw new UserError({
@@ -116,7 +144,10 @@ async function countSteps(stage: RecipeStage, recipe: Recipe, epochs: number | u
   return Math.ceil(micro / accumulation);
 }
 
-function split({ data, seed }: Recipe, sources: WeightedSource[]): { train: WeightedSource[]; heldOut: WeightedSource[] } {
+function split(
+  { data, seed }: Recipe,
+  sources: WeightedSource[],
+): { train: WeightedSource[]; heldOut: WeightedSource[] } {
   if (data.heldOutIds !== undefined) return splitHeldOut(sources, { ids: readIds(data.heldOutIds) });
   if (data.heldOutShare > 0) return splitHeldOut(sources, { share: data.heldOutShare, seed });
   return { train: sources, heldOut: [] };
@@ -129,7 +160,8 @@ function readIds(path: string): string[] {
   } catch (cause) {
     throw new UserError({ expected: 'a JSON array of row ids', found: (cause as Error).message, where: path, cause });
   }
-  if (!Array.isArray(ids) || ids.length === 0) throw new UserError({ expected: 'a JSON array of row ids', found: typeof ids, where: path });
+  if (!Array.isArray(ids) || ids.length === 0)
+    throw new UserError({ expected: 'a JSON array of row ids', found: typeof ids, where: path });
   return ids.map(String);
 }
 
@@ -145,7 +177,11 @@ async function openSource(recipe: Recipe, source: RecipeSource, vocabulary: Voca
     ...(source.columns === undefined ? {} : { columns: source.columns }),
   });
   const template = await loadTemplate(data.template);
-  return examples(rows, { task: source.task, template, format: data.format, loss: data.loss, countPrompt: data.countPrompt }, vocabulary.tokenizer());
+  return examples(
+    rows,
+    { task: source.task, template, format: data.format, loss: data.loss, countPrompt: data.countPrompt },
+    vocabulary.tokenizer(),
+  );
 }
 
 async function* batchesOf(feed: AsyncIterable<Fed>, limit = Number.POSITIVE_INFINITY): AsyncGenerator<Batch> {

@@ -36,7 +36,10 @@ export async function* demo(samples: string, output: string, signal?: AbortSigna
 
 /** The held-out rows that the demo shows. */
 async function showRows(samples: string): Promise<Row[]> {
-  const wanted = JSON.parse(readFileSync(join(samples, 'mits', 'show.json'), 'utf8')) as { language: string; id: string }[];
+  const wanted = JSON.parse(readFileSync(join(samples, 'mits', 'show.json'), 'utf8')) as {
+    language: string;
+    id: string;
+  }[];
   const rows: Row[] = [];
   for (const language of new Set(wanted.map((row) => row.language))) {
     const table = await openRows({ path: join(samples, 'mits', `${language}.json`), language });
@@ -49,7 +52,12 @@ async function showRows(samples: string): Promise<Row[]> {
   return rows;
 }
 
-async function ask(recipe: Recipe, rows: readonly Row[], adapter: string | undefined, signal: AbortSignal | undefined): Promise<DemoAnswer[]> {
+async function ask(
+  recipe: Recipe,
+  rows: readonly Row[],
+  adapter: string | undefined,
+  signal: AbortSignal | undefined,
+): Promise<DemoAnswer[]> {
   const { model, quantize, compute, threads } = recipe;
   const opened = openForInference({ model, adapter, quantize, compute, threads });
   try {
@@ -59,9 +67,16 @@ async function ask(recipe: Recipe, rows: readonly Row[], adapter: string | undef
     for (const row of rows) {
       const ids: number[] = [];
       const settings = { ...GREEDY, maxNewTokens: MAX_NEW_TOKENS, stopIds: files.config.eosTokenIds, seed: 0 };
-      for await (const id of generateTokens(llama, encodePrompt(template, row, tokenizer), settings, signal)) ids.push(id);
+      for await (const id of generateTokens(llama, encodePrompt(template, row, tokenizer), settings, signal))
+        ids.push(id);
       const answer = tokenizer.decode(ids).trim();
-      answers.push({ language: row.language, question: row.instruction, expected: row.output, answer, chain: parseTaco(answer, row.language) });
+      answers.push({
+        language: row.language,
+        question: row.instruction,
+        expected: row.output,
+        answer,
+        chain: parseTaco(answer, row.language),
+      });
     }
     return answers;
   } finally {

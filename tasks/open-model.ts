@@ -1,8 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // Opens what a task works on: a model directory, its tokenizer, an adapter, on a device. What belongs together is checked
 // here, where files and engine meet: a tokenizer of another vocabulary, an adapter of another model.
-import { type Adapter, type Model as ModelFiles, openModel, readAdapter } from '../checkpoints/index.js';
-import { type Compute, type Device, initializeLora, LINEAR_NAMES, Llama, type LoraSettings, linearShape, loraName, NativeDevice, preferredCompute, type Quantization } from '../engine/index.js';
+import {
+  type Adapter,
+  checkAdapterFits,
+  type Model as ModelFiles,
+  openModel,
+  readAdapter,
+} from '../checkpoints/index.js';
+import {
+  type Compute,
+  type Device,
+  initializeLora,
+  LINEAR_NAMES,
+  Llama,
+  type LoraSettings,
+  NativeDevice,
+  preferredCompute,
+  type Quantization,
+} from '../engine/index.js';
 import { UserError } from '../errors.js';
 import { native } from '../kernels/index.js';
 import { loadTokenizer, type Tokenizer } from '../tokenizer/index.js';
@@ -44,9 +60,12 @@ export function openForInference(options: ModelOptions): OpenedModel {
   const files = openModel(options.model);
   try {
     const adapter = options.adapter === undefined ? undefined : readAdapter(options.adapter);
-    if (adapter) checkAdapter(adapter, files, options.adapter!);
+    if (adapter) checkAdapterFits(adapter, files.config, options.adapter!);
     const device = makeDevice(options);
-    const llama = new Llama(device, files.config, files, { quantization: options.quantize ?? 'none', adapter: adapter && { ...adapter, dropout: 0 } });
+    const llama = new Llama(device, files.config, files, {
+      quantization: options.quantize ?? 'none',
+      adapter: adapter && { ...adapter, dropout: 0 },
+    });
     if (adapter) uploadAdapter(llama, adapter);
     return opened(llama, files, options.tokenizer);
   } catch (error) {
@@ -70,7 +89,10 @@ export function openForTraining(options: TrainingModelOptions): OpenedModel {
     const start = options.adapter === undefined ? undefined : readAdapter(options.adapter);
     if (start) checkStart(start, adapterSettings, files, options.adapter!);
     const device = options.device ?? makeDevice(options);
-    const llama = new Llama(device, files.config, files, { quantization: options.quantize ?? 'nf4', adapter: adapterSettings });
+    const llama = new Llama(device, files.config, files, {
+      quantization: options.quantize ?? 'nf4',
+      adapter: adapterSettings,
+    });
     if (start) uploadAdapter(llama, start);
     else if (adapterSettings !== 'full') initializeLora(llama.parameters!, options.seed);
     return opened(llama, files, options.tokenizer);
@@ -114,41 +136,17 @@ export function openTokenizer(path: string, vocabularySize: number): Tokenizer {
   return tokenizer;
 }
 
-/** Every tensor of the adapter has the shape that this model asks for; all that do not are named at once. */
-function checkAdapter(adapter: Adapter, files: ModelFiles, where: string): void {
-  const { config } = files;
-  const faults: string[] = [];
-  for (const [name, { shape }] of adapter.tensors) {
-    const [, layer, linear, factor] = name.split('.') as [string, string, (typeof LINEAR_NAMES)[number], 'A' | 'B'];
-    if (Number(layer) >= config.layers) {
-      faults.push(`${name}: the model has ${config.layers} layers`);
-      continue;
-    }
-    const [N, K] = linearShape(config, linear);
-    const want = factor === 'A' ? [adapter.rank, K] : [N, adapter.rank];
-    if (shape[0] !== want[0] || shape[1] !== want[1]) faults.push(`${name}: (${shape}) for (${want})`);
-  }
-  for (let i = 0; i < config.layers; i++) {
-    for (const linear of adapter.targets) {
-      for (const factor of ['A', 'B'] as const) if (!adapter.tensors.has(loraName(i, linear, factor))) faults.push(`${loraName(i, linear, factor)}: missing`);
-    }
-  }
-  if (faults.length === 0) return;
-  const shown = faults.slice(0, 8).join('; ') + (faults.length > 8 ? `; and ${faults.length - 8} more` : '');
-  throw new UserError({
-    expected: `an adapter for the model in ${files.directory}`,
-    found: `tensors of another model: ${shown}`,
-    where,
-    remedy: adapter.baseModel ? `it was trained for '${adapter.baseModel}'` : 'name the model it was trained for',
-  });
-}
-
 /** An adapter to start from has the settings of the run, since its numbers mean nothing under others. */
 function checkStart(start: Adapter, settings: LoraSettings | 'full', files: ModelFiles, where: string): void {
   if (settings === 'full') {
-    throw new UserError({ expected: 'adapter.type: lora, to start from an adapter', found: 'full', where, remedy: 'merge the adapter into the model first' });
+    throw new UserError({
+      expected: 'adapter.type: lora, to start from an adapter',
+      found: 'full',
+      where,
+      remedy: 'merge the adapter into the model first',
+    });
   }
-  checkAdapter(start, files, where);
+  checkAdapterFits(start, files.config, where);
   const facts = (s: Pick<LoraSettings, 'rank' | 'alpha' | 'rslora' | 'targets'>) =>
     `rank ${s.rank}, alpha ${s.alpha}, rslora ${s.rslora}, targets ${LINEAR_NAMES.filter((name) => s.targets.includes(name)).join(' ')}`;
   if (facts(start) !== facts(settings)) {

@@ -6,7 +6,18 @@ import { appendFileSync, copyFileSync, existsSync, mkdirSync, readdirSync, renam
 import { freemem } from 'node:os';
 import { join } from 'node:path';
 import { ADAPTER_FILES, type Adapter, writeAdapter, writeFileAtomically, writeModel } from '../checkpoints/index.js';
-import { type Compute, type LoraSettings, type MemoryKind, type StepEvent, type TrainingEvent, type TrainingSettings, planRun, planWithin, type RunPlan, train as trainStages } from '../engine/index.js';
+import {
+  type Compute,
+  type LoraSettings,
+  type MemoryKind,
+  planRun,
+  planWithin,
+  type RunPlan,
+  type StepEvent,
+  type TrainingEvent,
+  type TrainingSettings,
+  train as trainStages,
+} from '../engine/index.js';
 import { UserError } from '../errors.js';
 import { native } from '../kernels/index.js';
 import { parseRecipe, type Recipe, recipeToYaml } from '../recipes/index.js';
@@ -82,11 +93,21 @@ export async function* train(recipe: Recipe | object, options: TrainOptions): As
         plan,
         budgetBytes,
         totalSteps: data.totalSteps,
-        stages: data.stages.map(({ stage, steps, examples, heldOutExamples }) => ({ name: stage.name, steps, examples, heldOutExamples })),
+        stages: data.stages.map(({ stage, steps, examples, heldOutExamples }) => ({
+          name: stage.name,
+          steps,
+          examples,
+          heldOutExamples,
+        })),
       };
       openOutput(output);
       writeFileAtomically(join(output, RUN_FILES.recipe), recipeToYaml(checked));
-      for await (const event of trainStages(model.llama, data.stages.map(({ stage }) => stage), settings, signal)) {
+      for await (const event of trainStages(
+        model.llama,
+        data.stages.map(({ stage }) => stage),
+        settings,
+        signal,
+      )) {
         if (event.type === 'step') appendFileSync(join(output, RUN_FILES.log), `${logLine(event)}\n`);
         if (event.type === 'stage-end' || event.type === 'end') {
           yield event;
@@ -135,7 +156,13 @@ function availableBytes(): number {
   return limited > 0 ? Math.min(limited, freemem() + limited) : freemem();
 }
 
-async function planOf(recipe: Recipe, model: OpenedModel, compute: Compute, totalSteps: number, budgetBytes: number): Promise<{ plan: RunPlan; settings: TrainingSettings }> {
+async function planOf(
+  recipe: Recipe,
+  model: OpenedModel,
+  compute: Compute,
+  totalSteps: number,
+  budgetBytes: number,
+): Promise<{ plan: RunPlan; settings: TrainingSettings }> {
   const settings = trainingSettings(recipe, totalSteps);
   const request = {
     config: model.files.config,
@@ -170,22 +197,36 @@ function describeMemory(memory: Partial<Record<MemoryKind, number>>): string {
 /** Makes the folder ready for a run: files of an earlier run in it move to a folder of their own. */
 function openOutput(output: string): void {
   mkdirSync(output, { recursive: true });
-  const ours = [...ADAPTER_FILES, ...MODEL_FILES, RUN_FILES.log, RUN_FILES.recipe].filter((file) => existsSync(join(output, file)));
+  const ours = [...ADAPTER_FILES, ...MODEL_FILES, RUN_FILES.log, RUN_FILES.recipe].filter((file) =>
+    existsSync(join(output, file)),
+  );
   if (ours.length === 0) return;
-  const earlier = readdirSync(output).filter((name) => /^earlier-\d+$/.test(name)).map((name) => Number(name.slice(8)));
+  const earlier = readdirSync(output)
+    .filter((name) => /^earlier-\d+$/.test(name))
+    .map((name) => Number(name.slice(8)));
   const folder = join(output, `earlier-${Math.max(0, ...earlier) + 1}`);
   mkdirSync(folder);
   for (const file of ours) renameSync(join(output, file), join(folder, file));
 }
 
 /** Files of a fully trained model, and those that make its folder complete. */
-const MODEL_FILES = ['config.json', 'model.safetensors', 'tokenizer.model', 'tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'generation_config.json'];
+const MODEL_FILES = [
+  'config.json',
+  'model.safetensors',
+  'tokenizer.model',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'generation_config.json',
+];
 
 async function save(model: OpenedModel, recipe: Recipe, output: string): Promise<string[]> {
   const { llama, files } = model;
   const { device, parameters } = llama;
   if (llama.adapter === 'full') {
-    await writeModel(output, files.config, async (name) => device.download(parameters!.get(name).value), { dtype: files.weight('embedding').dtype });
+    await writeModel(output, files.config, async (name) => device.download(parameters!.get(name).value), {
+      dtype: files.weight('embedding').dtype,
+    });
     const beside = MODEL_FILES.slice(2).filter((file) => existsSync(join(files.directory, file)));
     for (const file of beside) copyFileSync(join(files.directory, file), join(output, file));
     return ['config.json', 'model.safetensors', ...beside].map((file) => join(output, file));
@@ -193,7 +234,10 @@ async function save(model: OpenedModel, recipe: Recipe, output: string): Promise
   const settings = llama.adapter!;
   const adapter: Adapter = { ...settings, targets: [...settings.targets], baseModel: recipe.model, tensors: new Map() };
   for (const { name, shape, value } of parameters!.list) {
-    adapter.tensors.set(name as `layers.${number}.q.A`, { shape: shape as [number, number], data: await device.download(value) });
+    adapter.tensors.set(name as `layers.${number}.q.A`, {
+      shape: shape as [number, number],
+      data: await device.download(value),
+    });
   }
   await writeAdapter(output, adapter);
   return ADAPTER_FILES.map((file) => join(output, file));

@@ -39,18 +39,24 @@ test('imports go one way, and enter a room by its index.ts', () => {
       const other = path.split('/')[0]!;
       if (path === 'errors.js' || other === room) continue;
       if (!ALLOWED[room]!.includes(other)) faults.push(`${file} imports ${path}: ${room} may not see ${other}`);
-      else if (other !== 'test' && path !== `${other}/index.js`) faults.push(`${file} imports ${path}: enter ${other} by its index.ts`);
+      else if (other !== 'test' && path !== `${other}/index.js`)
+        faults.push(`${file} imports ${path}: enter ${other} by its index.ts`);
     }
   }
   assert.equal(faults, []);
 });
 
 test('every source opens with its licence', () => {
-  const bare = sources.filter((file) => !readFileSync(join(projectRoot, file), 'utf8').slice(0, 120).includes('SPDX-License-Identifier: Apache-2.0'));
+  const bare = sources.filter(
+    (file) =>
+      !readFileSync(join(projectRoot, file), 'utf8').slice(0, 120).includes('SPDX-License-Identifier: Apache-2.0'),
+  );
   assert.equal(bare, []);
 });
 
 test("the README's tree is the project's", () => {
-  const { status, stderr } = spawnSync(process.execPath, [join(projectRoot, 'scripts', 'tree.mjs'), '--check'], { encoding: 'utf8' });
+  const { status, stderr } = spawnSync(process.execPath, [join(projectRoot, 'scripts', 'tree.mjs'), '--check'], {
+    encoding: 'utf8',
+  });
   assert.is(status, 0, stderr);
 });

@@ -12,7 +12,8 @@ export function sampleFiles({ rows, heldOut, show, pretraining }: Expansion = ex
   for (const [language, list] of Object.entries(rows)) files[`mits/${language}.json`] = jsonLines(list);
   files['mits/held-out.json'] = jsonLines(heldOut);
   files['mits/show.json'] = jsonLines(show);
-  for (const [name, text] of Object.entries(pretraining)) files[`text/pretraining/${name.replace('.txt', '.jsonl')}`] = textRecords(text);
+  for (const [name, text] of Object.entries(pretraining))
+    files[`text/pretraining/${name.replace('.txt', '.jsonl')}`] = textRecords(text);
   return files;
 }
 
