@@ -102,6 +102,7 @@ export async function* train(recipe: Recipe | object, options: TrainOptions): As
       };
       openOutput(output);
       writeFileAtomically(join(output, RUN_FILES.recipe), recipeToYaml(checked));
+      let savedStep = -1;
       for await (const event of trainStages(
         model.llama,
         data.stages.map(({ stage }) => stage),
@@ -109,10 +110,11 @@ export async function* train(recipe: Recipe | object, options: TrainOptions): As
         signal,
       )) {
         if (event.type === 'step') appendFileSync(join(output, RUN_FILES.log), `${logLine(event)}\n`);
-        if (event.type === 'stage-end' || event.type === 'end') {
-          yield event;
+        yield event;
+        if ((event.type === 'stage-end' || event.type === 'end') && event.step !== savedStep) {
           yield { type: 'saved', step: event.step, files: await save(model, checked, output) };
-        } else yield event;
+          savedStep = event.step;
+        }
       }
     } finally {
       await data.close();
