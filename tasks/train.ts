@@ -15,8 +15,8 @@ import {
   type RunPlan,
   type StepEvent,
   type TrainingEvent,
+  TrainingRun,
   type TrainingSettings,
-  train as trainStages,
 } from '../engine/index.js';
 import { UserError } from '../errors.js';
 import { native } from '../kernels/index.js';
@@ -103,11 +103,11 @@ export async function* train(recipe: Recipe | object, options: TrainOptions): As
       openOutput(output);
       writeFileAtomically(join(output, RUN_FILES.recipe), recipeToYaml(checked));
       let savedStep = -1;
-      for await (const event of trainStages(
+      for await (const event of new TrainingRun(
         model.llama,
         data.stages.map(({ stage }) => stage),
         settings,
-        signal,
+        { signal },
       )) {
         if (event.type === 'step') appendFileSync(join(output, RUN_FILES.log), `${logLine(event)}\n`);
         yield event;

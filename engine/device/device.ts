@@ -173,8 +173,9 @@ export interface Device extends Ops {
   scope(name: string): void;
 
   upload(tensor: Tensor, values: Values): void;
-  /** Waits for all that writes the tensor. */
+  /** A copy of the values. Waits for all that writes the tensor. */
   download(tensor: F32): Promise<Float32Array>;
+  download(tensor: Tensor): Promise<Values>;
 
   /** A frozen dense weight. The device may keep the values in place (they must then outlive it) or copy them. */
   adoptWeight(values: WeightValues): Dense;

@@ -94,8 +94,10 @@ export class NativeDevice implements Device {
     valuesOf(tensor).set(values);
   }
 
-  async download(tensor: F32): Promise<Float32Array> {
-    return f32(tensor).slice();
+  download(tensor: F32): Promise<Float32Array>;
+  download(tensor: Tensor): Promise<Values>;
+  async download(tensor: Tensor): Promise<Values> {
+    return valuesOf(tensor).slice();
   }
 
   adoptWeight(values: WeightValues): Dense {

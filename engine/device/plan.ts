@@ -142,7 +142,7 @@ export function planDevice(compute: Compute, scratchOf: ScratchRule = () => 0): 
     trim: () => memory.trim(),
     scope: () => {},
     upload: () => {},
-    download: async (tensor: F32) => new Float32Array(tensor.size),
+    download: (async (tensor: F32) => new Float32Array(tensor.size)) as Device['download'],
     adoptWeight: ({ dtype, shape }: WeightValues): Dense => allocate('weights', shape, dtype),
     uploadWeight: () => {},
     quantizeWeight: ({ shape }: WeightValues): Nf4 => {

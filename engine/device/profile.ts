@@ -2,7 +2,7 @@
 // The profile device: wraps another device and times every op call. What it records is plain data; tables and trace files
 // are made of it elsewhere. Ops of the wrapped device must have ended when they return (true of cpu).
 import { type Cost, costOf, OP_NAMES } from './costs.js';
-import type { Device, OpName, Ops } from './device.js';
+import type { Device, F32, OpName, Ops } from './device.js';
 
 export interface OpCall extends Cost {
   op: OpName;
@@ -52,7 +52,7 @@ export function profileDevice(inner: Device): ProfileDevice {
     view: (tensor, offset, shape) => inner.view(tensor, offset, shape),
     trim: () => inner.trim(),
     upload: (tensor, values) => inner.upload(tensor, values),
-    download: (tensor) => inner.download(tensor),
+    download: ((tensor: F32) => inner.download(tensor)) as Device['download'],
     adoptWeight: (values) => inner.adoptWeight(values),
     uploadWeight: (tensor, values) => inner.uploadWeight(tensor, values),
     quantizeWeight: (values) => inner.quantizeWeight(values),

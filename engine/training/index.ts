@@ -7,10 +7,13 @@ export { SCHEDULES, type Schedule, scheduleFactor } from './schedule.js';
 export {
   clipScale,
   meanLoss,
+  type PlacedBatch,
+  type RunOptions,
   type Stage,
   type StepEvent,
   Trainer,
   type TrainingEvent,
+  TrainingRun,
   type TrainingSettings,
-  train,
+  type TrainingState,
 } from './trainer.js';

@@ -53,6 +53,18 @@ export class Optimizer {
     this.#squares = device.allocate('optimizer', [Math.max(1, this.#states.length)]);
   }
 
+  /** The states by name, which with `updates` are all that the optimizer remembers. */
+  tensors(): { name: string; tensor: Tensor }[] {
+    return this.#states.flatMap((state) => {
+      const group = state.group.decays ? 'decaying' : 'plain';
+      const parts: Record<string, Tensor> =
+        state.kind === 'adamw'
+          ? { m: state.m, v: state.v }
+          : { m: state.m, v: state.v, mAbsmax: state.mAbsmax, vAbsmax: state.vAbsmax };
+      return Object.entries(parts).map(([part, tensor]) => ({ name: `${group}.${part}`, tensor }));
+    });
+  }
+
   /** The 2-norm of all gradients; not finite when one of them is not. */
   async gradientNorm(): Promise<number> {
     for (const [i, { group }] of this.#states.entries()) {

@@ -1,8 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a run will need, before it starts: the real model and the real step on the plan device. Chooses what to keep for the
 // backward pass: as much as fits the memory it is given.
-import { type Compute, type MemoryKind, type OpName, type OpTotal, planDevice, type ScratchRule, type WeightValues } from '../device/index.js';
-import { ACTIVATION_POLICIES, type ActivationPolicy, type Batch, Llama, type LlamaConfig, type LoraSettings, type Quantization, shapesOnly, weightShapes } from '../model/index.js';
+import {
+  type Compute,
+  type MemoryKind,
+  type OpName,
+  type OpTotal,
+  planDevice,
+  type ScratchRule,
+  type WeightValues,
+} from '../device/index.js';
+import {
+  ACTIVATION_POLICIES,
+  type ActivationPolicy,
+  type Batch,
+  Llama,
+  type LlamaConfig,
+  type LoraSettings,
+  type Quantization,
+  shapesOnly,
+  weightShapes,
+} from '../model/index.js';
 import { Trainer, type TrainingSettings } from './trainer.js';
 
 export interface PlanRequest {
@@ -34,13 +52,23 @@ export interface RunPlan {
 export async function planRun(request: PlanRequest): Promise<RunPlan> {
   const { config, settings, B, T } = request;
   const device = planDevice(request.compute, request.scratchOf);
-  const llama = new Llama(device, config, shapesOnly(config, request.storedAs), { quantization: request.quantization, adapter: request.adapter });
+  const llama = new Llama(device, config, shapesOnly(config, request.storedAs), {
+    quantization: request.quantization,
+    adapter: request.adapter,
+  });
   const trainer = new Trainer(llama, settings);
   device.resetWork();
   const batch = fullBatch(B, T);
-  await trainer.step(Array.from({ length: settings.accumulation }, () => batch), { name: 'plan', learningRateFactor: 1 }, 0);
+  await trainer.step(
+    Array.from({ length: settings.accumulation }, () => batch),
+    { name: 'plan', learningRateFactor: 1 },
+    0,
+  );
   const trainable = llama.parameters!.size;
-  const frozen = weightShapes(config).reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0);
+  const frozen = weightShapes(config).reduce(
+    (sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1),
+    0,
+  );
   return {
     policy: settings.policy,
     memory: Object.fromEntries(device.memory.peakByKind),

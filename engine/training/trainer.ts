@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Read this first. Training is: for each stage of the curriculum, take micro-batches, sum their gradients, clip, update,
 // measure; until the stage's rule says that it is over. The trainer takes token batches from anyone and gives events to
-// anyone; it reads and writes no file. Same seed, same batches: same bits, on any number of threads.
+// anyone; it reads and writes no file. Same seed, same batches: same bits, on any number of threads, stopped and resumed or not.
 import { UserError } from '../../errors.js';
 import type { F32 } from '../device/index.js';
 import {
@@ -35,11 +35,14 @@ export interface TrainingSettings {
   evaluateEvery: number;
 }
 
+/** A batch that may say where its source stands after it. */
+export type PlacedBatch = Batch & { readonly cursor?: unknown };
+
 export interface Stage {
   name: string;
   learningRateFactor: number;
   end: StageEnd;
-  batches: AsyncIterable<Batch>;
+  batches: AsyncIterable<PlacedBatch>;
   /** Fresh iteration over held-out batches, where there are any. */
   heldOut?: (() => AsyncIterable<Batch>) | undefined;
 }
@@ -70,67 +73,126 @@ export type TrainingEvent =
   | { type: 'stage-end'; stage: string; index: number; step: number; reason: string }
   | { type: 'end'; step: number; reason: 'finished' | 'aborted' };
 
-/** Trains through the stages. Ends after the running step when the signal is aborted. */
-export async function* train(
-  llama: Llama,
-  stages: readonly Stage[],
-  settings: TrainingSettings,
-  signal?: AbortSignal,
-): AsyncGenerator<TrainingEvent> {
-  const trainer = new Trainer(llama, settings);
-  let step = 0;
-  try {
-    for (const [index, stage] of stages.entries()) {
-      yield { type: 'stage-start', stage: stage.name, index };
-      const progress: StageProgress = { steps: 0, tokens: 0, heldOutLosses: [] };
-      const batches = stage.batches[Symbol.asyncIterator]();
-      let evaluatedAt = -1;
-      let reason: string | undefined;
-      while (reason === undefined) {
-        if (signal?.aborted) {
-          await batches.return?.();
-          yield { type: 'end', step, reason: 'aborted' };
+/** Where a run stands between two steps: plain data that, with the parameters and the optimizer's states, is the whole run. */
+export interface TrainingState {
+  /** Steps done. */
+  step: number;
+  /** Index of the running stage, and what it has seen. */
+  stage: number;
+  progress: StageProgress;
+  /** Updates made, which skipped steps are not. */
+  updates: number;
+  skipped: number;
+  /** The place in the stage's batches, as the batch that was taken last gave it; null at a stage's start. */
+  cursor: unknown;
+}
+
+export interface RunOptions {
+  /** Ends the run after the running step. */
+  signal?: AbortSignal | undefined;
+  /** Goes on from here. Parameters and optimizer states are put in place by the caller, and the stages' batches begin at the cursor. */
+  state?: TrainingState | undefined;
+}
+
+/**
+ * A run through the stages, as a sequence of events. Between two events the run stands still: `state` is then exact, and with
+ * the parameters and `optimizer.tensors` enough to go on later as if it had never stopped.
+ */
+export class TrainingRun implements AsyncIterable<TrainingEvent> {
+  readonly #trainer: Trainer;
+  readonly #state: TrainingState;
+
+  constructor(
+    llama: Llama,
+    readonly stages: readonly Stage[],
+    readonly settings: TrainingSettings,
+    readonly options: RunOptions = {},
+  ) {
+    this.#trainer = new Trainer(llama, settings);
+    this.#state = structuredClone(
+      options.state ?? { step: 0, stage: 0, progress: freshProgress(), updates: 0, skipped: 0, cursor: null },
+    );
+    this.#trainer.optimizer.updates = this.#state.updates;
+    this.#trainer.skipped = this.#state.skipped;
+  }
+
+  get optimizer(): Optimizer {
+    return this.#trainer.optimizer;
+  }
+
+  get state(): TrainingState {
+    return structuredClone({ ...this.#state, updates: this.optimizer.updates, skipped: this.#trainer.skipped });
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<TrainingEvent> {
+    const state = this.#state;
+    try {
+      for (; state.stage < this.stages.length; state.stage++, state.progress = freshProgress(), state.cursor = null) {
+        const reason = yield* this.#runStage(this.stages[state.stage]!);
+        if (reason === undefined) {
+          yield { type: 'end', step: state.step, reason: 'aborted' };
           return;
         }
+        yield {
+          type: 'stage-end',
+          stage: this.stages[state.stage]!.name,
+          index: state.stage,
+          step: state.step,
+          reason,
+        };
+      }
+      yield { type: 'end', step: state.step, reason: 'finished' };
+    } finally {
+      this.#trainer.dispose();
+    }
+  }
+
+  /** Runs a stage to its end and returns the reason for it, or undefined when the run was aborted. */
+  async *#runStage(stage: Stage): AsyncGenerator<TrainingEvent, string | undefined> {
+    const { settings, options } = this;
+    const state = this.#state;
+    const { progress } = state;
+    yield { type: 'stage-start', stage: stage.name, index: state.stage };
+    const batches = stage.batches[Symbol.asyncIterator]();
+    try {
+      // A run that stopped between a stage's last step and its end has the reason already.
+      let reason = progress.steps > 0 ? reasonToEnd(stage.end, progress) : undefined;
+      while (reason === undefined) {
+        if (options.signal?.aborted) return undefined;
         const microBatches = await take(batches, settings.accumulation);
         if (microBatches.length === 0) {
           reason = 'the data is at its end';
           break;
         }
-        const event = await trainer.step(microBatches, stage, step);
-        step++;
+        const event = await this.#trainer.step(microBatches, stage, state.step);
+        state.step++;
+        state.cursor = microBatches.at(-1)!.cursor ?? null;
         progress.steps++;
         progress.tokens += event.tokens;
         yield event;
-        if (stage.heldOut && settings.evaluateEvery > 0 && step % settings.evaluateEvery === 0) {
-          evaluatedAt = step;
-          yield* measured(trainer, stage, step, progress);
-        }
+        const due = settings.evaluateEvery > 0 && state.step % settings.evaluateEvery === 0;
+        if (stage.heldOut && due) yield await this.#evaluate(stage);
         reason = reasonToEnd(stage.end, progress);
       }
+      const measured = settings.evaluateEvery > 0 && progress.steps > 0 && state.step % settings.evaluateEvery === 0;
+      if (stage.heldOut && !measured) yield await this.#evaluate(stage);
+      return reason;
+    } finally {
       await batches.return?.();
-      if (stage.heldOut && evaluatedAt !== step) yield* measured(trainer, stage, step, progress);
-      yield { type: 'stage-end', stage: stage.name, index, step, reason };
     }
-    yield { type: 'end', step, reason: 'finished' };
-  } finally {
-    trainer.dispose();
+  }
+
+  async #evaluate(stage: Stage): Promise<TrainingEvent> {
+    const { loss, targets } = await meanLoss(this.#trainer.llama, stage.heldOut!());
+    this.#state.progress.heldOutLosses.push(loss);
+    return { type: 'evaluation', stage: stage.name, step: this.#state.step, heldOutLoss: loss, targetTokens: targets };
   }
 }
 
-async function* measured(
-  trainer: Trainer,
-  stage: Stage,
-  step: number,
-  progress: StageProgress,
-): AsyncGenerator<TrainingEvent> {
-  const { loss, targets } = await meanLoss(trainer.llama, stage.heldOut!());
-  progress.heldOutLosses.push(loss);
-  yield { type: 'evaluation', stage: stage.name, step, heldOutLoss: loss, targetTokens: targets };
-}
+const freshProgress = (): StageProgress => ({ steps: 0, tokens: 0, heldOutLosses: [] });
 
-async function take(batches: AsyncIterator<Batch>, count: number): Promise<Batch[]> {
-  const taken: Batch[] = [];
+async function take(batches: AsyncIterator<PlacedBatch>, count: number): Promise<PlacedBatch[]> {
+  const taken: PlacedBatch[] = [];
   while (taken.length < count) {
     const { value, done } = await batches.next();
     if (done) break;
@@ -156,9 +218,10 @@ export async function meanLoss(
 
 /** One run's optimizer and the arithmetic of a step. The planner runs the same step on a device that only counts. */
 export class Trainer {
-  readonly #optimizer: Optimizer;
+  readonly optimizer: Optimizer;
   readonly #lossSum: F32; // (accumulation)
-  #skipped = 0;
+  /** Steps skipped so far in the run. */
+  skipped = 0;
   #shape = '';
 
   constructor(
@@ -166,7 +229,7 @@ export class Trainer {
     readonly settings: TrainingSettings,
   ) {
     if (!llama.parameters) throw new Error('nothing trains: the model was loaded without an adapter');
-    this.#optimizer = new Optimizer(llama.parameters, settings.optimizer);
+    this.optimizer = new Optimizer(llama.parameters, settings.optimizer);
     this.#lossSum = llama.device.allocate('activations', [settings.accumulation]);
   }
 
@@ -209,11 +272,11 @@ export class Trainer {
     llama.device.scope('optimizer');
     const sums = await llama.device.download(this.#lossSum);
     const loss = microBatches.reduce((total, _, i) => total + sums[i]! * scales[i]!, 0);
-    const gradNorm = await this.#optimizer.gradientNorm();
+    const gradNorm = await this.optimizer.gradientNorm();
     const learningRate =
       settings.optimizer.learningRate * scheduleFactor(settings.schedule, step) * stage.learningRateFactor;
     const finite = Number.isFinite(loss) && Number.isFinite(gradNorm);
-    if (finite) this.#optimizer.update(learningRate, clipScale(settings.maxGradientNorm, gradNorm));
+    if (finite) this.optimizer.update(learningRate, clipScale(settings.maxGradientNorm, gradNorm));
     llama.device.scope('');
     const skipped = finite ? {} : { skipped: await this.#skip(microBatches, stage.name, step) };
 
@@ -234,7 +297,7 @@ export class Trainer {
   }
 
   dispose(): void {
-    this.#optimizer.dispose();
+    this.optimizer.dispose();
     this.llama.device.free(this.#lossSum);
   }
 
@@ -254,11 +317,11 @@ export class Trainer {
   /** Counts a skipped step, finds where it went wrong, and ends the run when there are too many. */
   async #skip(microBatches: readonly Batch[], stage: string, step: number): Promise<string> {
     const place = await this.#locate(microBatches);
-    this.#skipped++;
-    if (this.#skipped > this.settings.maxSkippedSteps) {
+    this.skipped++;
+    if (this.skipped > this.settings.maxSkippedSteps) {
       throw new UserError({
         expected: `at most ${this.settings.maxSkippedSteps} steps with values that are not finite`,
-        found: `${this.#skipped}, the last in ${place}`,
+        found: `${this.skipped}, the last in ${place}`,
         where: `stage '${stage}', step ${step + 1}`,
         remedy: 'lower the learning rate or maxGradientNorm, or look at the data of that step',
       });

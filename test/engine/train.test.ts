@@ -8,8 +8,8 @@ import {
   type Stage,
   type StepEvent,
   scheduleFactor,
+  TrainingRun,
   type TrainingSettings,
-  train,
 } from '../../engine/index.js';
 import {
   ADAPTERS,
@@ -111,7 +111,7 @@ for (const name of Object.keys(BATCHES)) {
     await onEachInstructionSet(async (set) => {
       const llama = startOf(run);
       let step = 0;
-      for await (const event of train(llama, [stageOf(goldenBatches(BATCHES[name]!))], settingsOf(run))) {
+      for await (const event of new TrainingRun(llama, [stageOf(goldenBatches(BATCHES[name]!))], settingsOf(run))) {
         if (event.type !== 'step') continue;
         const want = run.steps[step++]!;
         assert.ok(
@@ -155,7 +155,7 @@ test('bf16 compute follows the trajectory within 1 % of the loss', async () => {
   await onEachInstructionSet(async (set) => {
     const llama = startOf(run, 'bf16');
     let step = 0;
-    for await (const event of train(llama, [stageOf(goldenBatches('gqa_nf4'))], settingsOf(run))) {
+    for await (const event of new TrainingRun(llama, [stageOf(goldenBatches('gqa_nf4'))], settingsOf(run))) {
       if (event.type !== 'step') continue;
       const want = run.steps[step++]!.loss;
       assert.ok(Math.abs(event.loss! / want - 1) < 0.01, `${set}: step ${step}: loss ${event.loss} for ${want}`);
@@ -231,7 +231,7 @@ test('a loss that is not finite skips the step, says where it arose, and ends th
   const events: StepEvent[] = [];
   let message = '';
   try {
-    for await (const event of train(llama, [stageOf(goldenBatches('mha_f32'))], {
+    for await (const event of new TrainingRun(llama, [stageOf(goldenBatches('mha_f32'))], {
       ...settingsOf(run),
       maxSkippedSteps: 2,
     })) {
