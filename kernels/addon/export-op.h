@@ -96,12 +96,16 @@ struct Convert<Int> {
   }
 };
 
-// A detached array reports length 0 and a null pointer, so it fails the count check instead of being read.
+// A detached array reports length 0, which some arguments may have: freed memory must not pass for an empty tensor.
+inline Napi::TypedArray alive(const Argument& a, const Napi::TypedArray& array) {
+  if (array.ByteLength() == 0 && array.ArrayBuffer().IsDetached()) a.refuse("memory that has not been freed");
+  return array;
+}
 inline Napi::TypedArray typed_array(const Argument& a, napi_typedarray_type type, const char* expected) {
   if (!a.value().IsTypedArray()) a.refuse(expected);
   const auto array = a.value().As<Napi::TypedArray>();
   if (array.TypedArrayType() != type) a.refuse(expected);
-  return array;
+  return alive(a, array);
 }
 inline void* start_of(const Napi::TypedArray& array) {
   return array.ByteLength() ? static_cast<uint8_t*>(array.ArrayBuffer().Data()) + array.ByteOffset() : nullptr;
@@ -133,7 +137,7 @@ template <>
 struct Convert<BytesIn> {
   static BytesIn from(const Argument& a) {
     if (!a.value().IsTypedArray()) a.refuse("a typed array");
-    const auto array = a.value().As<Napi::TypedArray>();
+    const auto array = alive(a, a.value().As<Napi::TypedArray>());
     return {start_of(array), static_cast<Int>(array.ByteLength())};
   }
 };
