@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The entrance of checkpoints/: files of tensors and what surrounds them.
-export { type FileLayer, systemFiles, writeFileAtomically } from './files.js';
+export { type FileLayer, Replacement, systemFiles, writeFileAtomically } from './files.js';
 export { type Model, type ModelWeight, openModel, writeModel } from './hugging-face.js';
 export { type LlamaConfig, type RopeScaling, readLlamaConfig } from './llama-config.js';
 export { type AdapterTensorName, LINEAR_NAMES, type LinearName, type WeightName, weightPlaces } from './names.js';

@@ -32,6 +32,7 @@ export {
 } from './feed.js';
 export { layOut, type PackedBatch, packRows } from './packing.js';
 export { type RecordTable, tableOf } from './record-table.js';
+export { type Frame, parseFrame, readFrames } from './records.js';
 export { openRows, type RowSourceOptions, readRows } from './row-sources.js';
 export { COLUMNS, type Column, type EnglishText, type Row, type RowShape } from './rows.js';
 export { concatenate, type HeldOutBy, splitHeldOut, type WeightedSource } from './source-views.js';

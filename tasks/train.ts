@@ -3,26 +3,22 @@
 // stages, logs a line per step, and saves. Nothing in the output folder changes before the first step is about to run, and an
 // earlier run's files there are moved aside, never overwritten.
 import { appendFileSync, copyFileSync, existsSync, mkdirSync, readdirSync, renameSync } from 'node:fs';
-import { freemem } from 'node:os';
 import { join } from 'node:path';
 import { ADAPTER_FILES, type Adapter, writeAdapter, writeFileAtomically, writeModel } from '../checkpoints/index.js';
 import {
   type Compute,
-  type LoraSettings,
   type MemoryKind,
-  planRun,
-  planWithin,
   type RunPlan,
   type StepEvent,
   type TrainingEvent,
   TrainingRun,
-  type TrainingSettings,
 } from '../engine/index.js';
 import { UserError } from '../errors.js';
 import { native } from '../kernels/index.js';
 import { parseRecipe, type Recipe, recipeToYaml } from '../recipes/index.js';
 import { openRunData } from './data.js';
 import { type OpenedModel, openForTraining, resolveCompute } from './open-model.js';
+import { adapterSettings, type MemoryBudget, memoryBudget, type PlannedRun, planOf } from './run-settings.js';
 
 export interface TrainOptions {
   /** Folder for adapter, log and recipe. */
@@ -43,8 +39,7 @@ export interface StartEvent {
   instructionSet: string;
   threads: number;
   plan: RunPlan;
-  /** Bytes that were available to plan with. */
-  budgetBytes: number;
+  memory: MemoryBudget;
   totalSteps: number;
   stages: { name: string; steps: number; examples: number; heldOutExamples: number }[];
 }
@@ -67,6 +62,7 @@ export async function* train(recipe: Recipe | object, options: TrainOptions): As
   const checked = parseRecipe(recipe);
   const { output, signal } = options;
   const { compute, reason: computeReason } = resolveCompute(checked.compute);
+  const memory = memoryBudget(checked);
   const model = openForTraining({
     model: checked.model,
     tokenizer: checked.tokenizer,
@@ -81,8 +77,7 @@ export async function* train(recipe: Recipe | object, options: TrainOptions): As
     const { config } = model.files;
     const data = await openRunData(checked, { ...config, tokenizer: () => model.tokenizer });
     try {
-      const budgetBytes = budgetOf(checked);
-      const { plan, settings } = await planOf(checked, model, compute, data.totalSteps, budgetBytes);
+      const { plan, settings } = await planThatFits(checked, model, compute, data.totalSteps, memory);
       yield {
         type: 'start',
         output,
@@ -91,7 +86,7 @@ export async function* train(recipe: Recipe | object, options: TrainOptions): As
         instructionSet: native().instructionSet(),
         threads: native().threads(),
         plan,
-        budgetBytes,
+        memory,
         totalSteps: data.totalSteps,
         stages: data.stages.map(({ stage, steps, examples, heldOutExamples }) => ({
           name: stage.name,
@@ -124,68 +119,23 @@ export async function* train(recipe: Recipe | object, options: TrainOptions): As
   }
 }
 
-export function adapterSettings({ adapter }: Recipe): LoraSettings | 'full' {
-  if (adapter.type === 'full') return 'full';
-  const { rank, alpha, dropout, rslora, targets } = adapter;
-  return { rank, alpha, dropout, rslora, targets };
-}
-
-/** The engine's settings of a recipe. */
-export function trainingSettings(recipe: Recipe, totalSteps: number): TrainingSettings {
-  const { optimizer, batch } = recipe;
-  const { kind, learningRate, beta1, beta2, eps, weightDecay } = optimizer;
-  return {
-    optimizer: { kind, learningRate, beta1, beta2, eps, weightDecay },
-    schedule: { kind: optimizer.schedule, warmupSteps: optimizer.warmupSteps, totalSteps },
-    accumulation: batch.accumulation,
-    maxGradientNorm: optimizer.maxGradientNorm,
-    lossNormalization: batch.lossNormalization,
-    policy: recipe.activations === 'auto' ? 'keep-all' : recipe.activations,
-    seed: recipe.seed,
-    maxSkippedSteps: optimizer.maxSkippedSteps,
-    evaluateEvery: recipe.data.evaluateEvery,
-  };
-}
-
-/** Bytes that a run may use: what the recipe says, or most of what is free. */
-export function budgetOf({ memoryGiB }: Recipe): number {
-  return memoryGiB === undefined ? 0.9 * availableBytes() : memoryGiB * 2 ** 30;
-}
-
-function availableBytes(): number {
-  // Node knows of cgroup limits; 0 means that there is none it can see.
-  const limited = process.availableMemory?.() ?? 0;
-  return limited > 0 ? Math.min(limited, freemem() + limited) : freemem();
-}
-
-async function planOf(
+/** The run's plan. @throws UserError when it does not fit the memory and the recipe leaves the choice to us */
+async function planThatFits(
   recipe: Recipe,
   model: OpenedModel,
   compute: Compute,
   totalSteps: number,
-  budgetBytes: number,
-): Promise<{ plan: RunPlan; settings: TrainingSettings }> {
-  const settings = trainingSettings(recipe, totalSteps);
-  const request = {
-    config: model.files.config,
-    storedAs: model.files.weight('embedding').dtype,
-    quantization: recipe.quantize,
-    adapter: adapterSettings(recipe),
-    compute,
-    B: recipe.batch.rows,
-    T: recipe.batch.context,
-    settings,
-  };
-  if (recipe.activations !== 'auto') return { plan: await planRun(request), settings };
-  const { plan, fits } = await planWithin(request, budgetBytes);
-  if (!fits) {
-    throw new UserError({
-      expected: `a run that fits in ${gib(budgetBytes)} GiB`,
-      found: `one that needs ${gib(plan.peakBytes)} GiB: ${describeMemory(plan.memory)}`,
-      remedy: 'lower batch.context, batch.rows or adapter.rank, use optimizer.kind=adamw-8bit, or raise memoryGiB',
-    });
-  }
-  return { plan, settings: { ...settings, policy: plan.policy } };
+  memory: MemoryBudget,
+): Promise<PlannedRun> {
+  const shape = { config: model.files.config, storedAs: model.files.weight('embedding').dtype };
+  const planned = await planOf(recipe, shape, compute, { totalSteps, memory });
+  if (planned.fits || recipe.activations !== 'auto') return planned;
+  const { plan } = planned;
+  throw new UserError({
+    expected: `a run that fits in ${gib(memory.budgetBytes)} GiB`,
+    found: `one that needs ${gib(plan.peakBytes + memory.runtimeBytes)} GiB: ${describeMemory(plan.memory)}`,
+    remedy: "'tacotune plan' says what would fit; or raise memoryGiB",
+  });
 }
 
 const gib = (bytes: number): string => (bytes / 2 ** 30).toFixed(2);

@@ -8,7 +8,7 @@ export interface OpCall extends Cost {
   op: OpName;
   /** Where in the model, as set by `scope`: "layer 3 forward". */
   scope: string;
-  /** Milliseconds since the device was made. */
+  /** Milliseconds on the process's clock, `performance.now()`. */
   startMs: number;
   durationMs: number;
 }
@@ -21,7 +21,6 @@ export type ProfileDevice = Device & {
 
 export function profileDevice(inner: Device): ProfileDevice {
   const calls: OpCall[] = [];
-  const origin = performance.now();
   let scope = '';
 
   const timed = <Op extends OpName>(op: Op) => {
@@ -31,7 +30,7 @@ export function profileDevice(inner: Device): ProfileDevice {
       run(...args);
       const end = performance.now();
       const { flops, bytes } = costOf(op, args);
-      calls.push({ op, scope, flops, bytes, startMs: start - origin, durationMs: end - start });
+      calls.push({ op, scope, flops, bytes, startMs: start, durationMs: end - start });
     };
   };
   const ops = Object.fromEntries(OP_NAMES.map((op) => [op, timed(op)])) as unknown as Ops;

@@ -1,0 +1,144 @@
+#!/usr/bin/env node
+// SPDX-License-Identifier: Apache-2.0
+// The command line's entrance: the list of commands, and what happens to errors. A command is loaded only when it is asked
+// for, since start-up is felt each time. Exit codes: 0 done, 1 an error, 2 wrong usage, 130 stopped by a second Ctrl-C.
+import { readFileSync } from 'node:fs';
+import yargs, { type Argv } from 'yargs';
+import { nearest, UserError } from '../errors.js';
+import type { Command } from './command.js';
+
+interface Entry {
+  /** Name and positional argument, as yargs has them. */
+  usage: string;
+  description: string;
+  load(): Promise<{ default: Command }>;
+}
+
+const COMMANDS: readonly Entry[] = [
+  { usage: 'train <recipe>', description: 'train an adapter', load: () => import('./train.js') },
+  { usage: 'generate', description: 'let a model go on from a prompt, or answer', load: () => import('./generate.js') },
+  { usage: 'score', description: 'loss per token of texts under a model', load: () => import('./score.js') },
+  {
+    usage: 'plan <recipe>',
+    description: 'memory and time of a run, before it starts',
+    load: () => import('./plan.js'),
+  },
+  {
+    usage: 'profile <recipe>',
+    description: 'where the time of a step goes, by op',
+    load: () => import('./profile.js'),
+  },
+  {
+    usage: 'inspect <path>',
+    description: 'what a model, adapter, tokenizer or run is',
+    load: () => import('./inspect.js'),
+  },
+  { usage: 'demo', description: 'train on the samples that come with the package', load: () => import('./demo.js') },
+];
+
+const args = process.argv.slice(2);
+
+// A reader that has seen enough (`| head`) is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0);
+  throw error;
+});
+
+const parser = yargs(args)
+  .scriptName('tacotune')
+  .usage('$0 <command>\n\nFine-tunes LLaMA-family models with 4-bit LoRA.')
+  .locale('en') // messages are matched below
+  .strict()
+  .exitProcess(false)
+  .parserConfiguration({ 'dot-notation': false, 'greedy-arrays': false, 'parse-numbers': false })
+  .version(packageVersion())
+  .alias('help', 'h')
+  .example('$0 <command> --help', 'options of a command, with examples')
+  .wrap(Math.min(120, process.stderr.columns ?? 100))
+  .demandCommand(1, 1)
+  .fail((message, error) => {
+    throw error ?? wrongUsage(message);
+  });
+for (const entry of COMMANDS) {
+  let loaded: Command;
+  const prepare = async (y: Argv) => {
+    loaded = (await entry.load()).default;
+    const { configure } = await import('./parsing.js');
+    return configure(y, entry.usage, loaded);
+  };
+  parser.command(entry.usage, entry.description, prepare as never, async (argv) => {
+    const { valuesOf } = await import('./parsing.js');
+    const { values, changes } = valuesOf(loaded, argv);
+    await loaded.run(values, changes);
+  });
+}
+
+try {
+  if (args.length === 0) {
+    parser.showHelp('error');
+    process.exitCode = 2;
+  } else {
+    await parser.parseAsync();
+  }
+} catch (error) {
+  report((error as Error | undefined)?.name === 'YError' ? wrongUsage((error as Error).message) : error);
+}
+
+/** yargs' message for a faulty command line as an error of ours, with the nearest command or flag. */
+function wrongUsage(message: string): UserError {
+  const command = COMMANDS.find(({ usage }) => usage.split(' ')[0] === args[0]);
+  const help = `'tacotune ${command ? `${args[0]} ` : ''}--help' shows what there is`;
+  const usage = (expected: string, found: string, near?: string) =>
+    new UserError({ expected, found, remedy: near ? `did you mean '${near}'?` : help, usage: true });
+  const missing = /^Missing required arguments?: (.*)$/.exec(message)?.[1];
+  if (missing)
+    return usage(
+      missing
+        .split(', ')
+        .map((name) => `--${name}`)
+        .join(' and '),
+      'none',
+    );
+  if (message.startsWith('Not enough non-option'))
+    return usage(`'tacotune ${command?.usage ?? '<command>'}'`, 'nothing more');
+  const empty = /^Not enough arguments following: (.*)$/.exec(message)?.[1];
+  if (empty) return usage(`a value after --${empty}`, 'none');
+  const unknown = /^Unknown (?:arguments?|commands?): (.*)$/.exec(message)?.[1]?.split(', ')[0];
+  if (unknown === undefined) return usage('a command line that can be understood', message);
+  if (!command)
+    return usage(
+      'a command',
+      `'${unknown}'`,
+      nearest(
+        unknown,
+        COMMANDS.map(({ usage }) => usage.split(' ')[0]!),
+      ),
+    );
+  if (args.some((arg) => arg === unknown))
+    return usage(`'tacotune ${command.usage}' with flags`, `'${unknown}' besides`);
+  const flag = args.find((arg) => arg.replace(/=.*/, '') === `--${unknown}`) ? `--${unknown}` : `-${unknown}`;
+  const near = nearest(unknown, knownFlags());
+  return usage(`a flag of 'tacotune ${args[0]}'`, `'${flag}'`, near && `--${near}`);
+}
+
+/** The flags of the command that is being parsed. */
+function knownFlags(): string[] {
+  const { key } = (parser as unknown as { getOptions(): { key: Record<string, unknown> } }).getOptions();
+  return Object.keys(key).filter((name) => name.length > 1);
+}
+
+function report(error: unknown): void {
+  if (error instanceof UserError) {
+    console.error(error.message);
+    process.exitCode = error.exitCode;
+    return;
+  }
+  console.error(error);
+  console.error('This is a bug in tacotune: please report it with the lines above.');
+  process.exitCode = 1;
+}
+
+function packageVersion(): string {
+  const file = new URL('../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// tacotune plan: memory, work and time of a run, before it starts.
+import { z } from 'zod';
+import { loadRecipe } from '../recipes/index.js';
+import { type Plan, plan } from '../tasks/plan.js';
+import { command, jsonOption, recipeArgument, setOption } from './command.js';
+import { bytes, duration, quantity, table } from './format.js';
+
+export default command({
+  options: z.strictObject({
+    recipe: recipeArgument,
+    set: setOption,
+    time: z.boolean().default(true).describe('measure this machine for about a second, to tell the time'),
+    json: jsonOption,
+  }),
+  recipeFlags: true,
+  examples: [
+    ['plan my-recipe.yaml', 'what a run of it needs here'],
+    ['plan guanaco-33b --memoryGiB 32', 'whether a 33B model trains in 32 GiB; needs no weights'],
+    ['plan my-recipe.yaml --set batch.context=1024 --json', 'the same for programs'],
+  ],
+  async run({ recipe: path, time, json }, changes) {
+    const { recipe } = loadRecipe(path, changes);
+    const result = await plan(recipe, { calibrate: time });
+    console.log(json ? JSON.stringify(result, null, 2) : planText(result));
+  },
+});
+
+function planText(p: Plan): string {
+  const { model, compute, step, time } = p;
+  const facts = [
+    ['model', `${model.name}, ${quantity(model.parameters)} parameters, ${quantity(model.trainable)} of them train`],
+    ['compute', `${compute.type} on ${compute.threads} threads (${compute.instructionSet}): ${compute.reason}`],
+    [
+      'step',
+      `${step.tokens} tokens, ${quantity(step.flops, 'FLOP')}, ${quantity(step.flopsPerToken, 'FLOP')} per token`,
+    ],
+  ];
+  if (time) {
+    facts.push([
+      'time',
+      `about ${duration(time.stepSeconds)} a step, ${quantity(time.tokensPerSecond)} tokens/s on this machine`,
+    ]);
+    facts.push([
+      '',
+      time.seconds === undefined ? 'in all: depends on the data' : `in all about ${duration(time.seconds)}`,
+    ]);
+  }
+  const stages = p.stages.map(({ name, end, steps }) => [
+    name,
+    end,
+    steps === undefined || end === `${steps} steps` ? '' : `${steps} steps`,
+  ]);
+  return [table(facts, '<<'), '', 'stages', table(stages, '<<>', 2), '', memoryText(p)].join('\n');
+}
+
+/** The memory of a run by purpose, and whether it fits. */
+export function memoryText({ memory, peakBytes, budgetBytes, fits, activations, remedy }: Plan): string {
+  const rows = Object.entries(memory).map(([kind, size]) => [kind, bytes(size)]);
+  const verdict = fits
+    ? `fits the ${bytes(budgetBytes)} there are, with activations: ${activations}`
+    : `does not fit the ${bytes(budgetBytes)} there are, not even with activations: ${activations}`;
+  const advice = fits
+    ? []
+    : [
+        remedy?.length
+          ? `it would with ${remedy.map((change) => `--set ${change}`).join(' ')}`
+          : 'no change of the recipe makes it fit',
+      ];
+  return ['memory', table([...rows, ['peak', bytes(peakBytes)]], '<>', 2), verdict, ...advice].join('\n');
+}

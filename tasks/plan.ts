@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a run will need, before it starts: memory by purpose, work and time. The engine runs the very step on a device that
+// only counts; here stand the recipe's side of it (which model, which stages) and this machine's (how fast). Of a model its
+// config is read, or its published shape where it is known by name; weights are never read.
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { openSafetensors, readLlamaConfig } from '../checkpoints/index.js';
+import {
+  type ActivationPolicy,
+  type Compute,
+  MATRIX_OPS,
+  type MemoryKind,
+  NativeDevice,
+  type RunPlan,
+} from '../engine/index.js';
+import { native } from '../kernels/index.js';
+import { KNOWN_MODELS, parseRecipe, type Recipe, type RecipeStage } from '../recipes/index.js';
+import { type Ceilings, type MatrixRates, measureCeilings, measureRates } from './calibrate.js';
+import { openRunData } from './data.js';
+import { openTokenizer, resolveCompute } from './open-model.js';
+import { type MemoryBudget, type ModelShape, planOf } from './run-settings.js';
+
+export interface StagePlan {
+  name: string;
+  /** What ends it, in words. */
+  end: string;
+  /** Where the recipe or the data tell. */
+  steps?: number;
+  examples?: number;
+}
+
+export interface Plan {
+  model: { name: string; parameters: number; trainable: number };
+  compute: { type: Compute; reason: string; instructionSet: string; threads: number };
+  activations: ActivationPolicy;
+  /** Bytes at the moment of the highest need; `runtime` is Node itself with the addon and our code. */
+  memory: Partial<Record<MemoryKind | 'runtime', number>>;
+  peakBytes: number;
+  budgetBytes: number;
+  fits: boolean;
+  /** Changes to the recipe (`key=value`) with which it would fit; empty where none helps. */
+  remedy?: string[];
+  /** At most: a step whose rows are full. */
+  step: { tokens: number; flopsPerToken: number; flops: number; bytes: number };
+  stages: StagePlan[];
+  /** On this machine; `seconds` is of all stages, where their steps are known. */
+  time?: { stepSeconds: number; tokensPerSecond: number; seconds?: number };
+}
+
+export interface PlanOptions {
+  /** Measure this machine, which takes about a second, for the time. Default true. */
+  calibrate?: boolean;
+}
+
+/**
+ * Plans a run.
+ * @param recipe a recipe, complete or with defaults left out
+ * @throws UserError when the recipe is faulty, or its model or data cannot be read
+ */
+export async function plan(recipe: Recipe | object, { calibrate = true }: PlanOptions = {}): Promise<Plan> {
+  const checked = parseRecipe(recipe);
+  if (checked.threads > 0) native().setThreads(checked.threads);
+  const shape = modelShape(checked.model);
+  const { compute, reason } = resolveCompute(checked.compute);
+  const { plan: run, memory, fits } = await planOf(checked, shape, compute);
+  const stages = await stagePlans(checked, shape, run.tokensPerStep);
+  const [flops, bytes] = (['flops', 'bytes'] as const).map((key) =>
+    [...run.ops.values()].reduce((sum, op) => sum + op[key], 0),
+  ) as [number, number];
+  return {
+    model: { name: checked.model, parameters: run.parameters.all, trainable: run.parameters.trainable },
+    compute: { type: compute, reason, instructionSet: native().instructionSet(), threads: native().threads() },
+    activations: run.policy,
+    memory: { ...run.memory, runtime: memory.runtimeBytes },
+    peakBytes: run.peakBytes + memory.runtimeBytes,
+    budgetBytes: memory.budgetBytes,
+    fits,
+    ...(!fits && { remedy: await remedyFor(checked, shape, compute, memory) }),
+    step: { tokens: run.tokensPerStep, flopsPerToken: flops / run.tokensPerStep, flops, bytes },
+    stages,
+    ...(calibrate && { time: expectedTime(checked, shape, compute, run, stages) }),
+  };
+}
+
+/** The shape of a model directory's model, or of a published model by its name. */
+function modelShape(model: string): ModelShape {
+  if (isKnown(model)) return { config: KNOWN_MODELS[model as keyof typeof KNOWN_MODELS], storedAs: 'bf16' };
+  return { config: readLlamaConfig(model), storedAs: storageType(model) };
+}
+
+const isKnown = (model: string): boolean => Object.hasOwn(KNOWN_MODELS, model) && !existsSync(model);
+
+const STORAGE_TYPES: Record<string, ModelShape['storedAs']> = {
+  F32: 'f32',
+  F16: 'f16',
+  BF16: 'bf16',
+  float32: 'f32',
+  float16: 'f16',
+  bfloat16: 'bf16',
+};
+
+/** From the header of the weights where they lie there, else from what the config says, else 16 bits. */
+function storageType(directory: string): ModelShape['storedAs'] {
+  const weights = join(directory, 'model.safetensors');
+  if (existsSync(weights)) {
+    const file = openSafetensors(weights);
+    const [tensor] = file.tensors.values();
+    file.close();
+    return STORAGE_TYPES[tensor?.dtype ?? ''] ?? 'bf16';
+  }
+  const fields = JSON.parse(readFileSync(join(directory, 'config.json'), 'utf8')) as Record<string, unknown>;
+  return STORAGE_TYPES[String(fields['dtype'] ?? fields['torch_dtype'])] ?? 'bf16';
+}
+
+/** The stages with their steps: as counted on the data where it is there, else as far as the recipe tells. */
+async function stagePlans(recipe: Recipe, { config }: ModelShape, tokensPerStep: number): Promise<StagePlan[]> {
+  const described = recipe.stages.map((stage) => ({ name: stage.name, end: endOf(stage) }));
+  if (isKnown(recipe.model) || !hasData(recipe)) {
+    return described.map((stage, i) => ({ ...stage, ...stepsOf(recipe.stages[i]!, tokensPerStep) }));
+  }
+  const tokenizer = () => openTokenizer(recipe.tokenizer ?? recipe.model, config.vocabularySize);
+  const data = await openRunData(recipe, { ...config, tokenizer });
+  await data.close();
+  return described.map((stage, i) => ({ ...stage, steps: data.stages[i]!.steps, examples: data.stages[i]!.examples }));
+}
+
+function hasData(recipe: Recipe): boolean {
+  const sources = recipe.stages.flatMap(({ data }) => data);
+  const paths = sources.flatMap(({ rows, english, tokens, text }) => [rows, english, tokens, text]);
+  return paths.every((path) => path === undefined || existsSync(path));
+}
+
+function endOf({ steps, tokens, epochs, heldOutLoss, plateau }: RecipeStage): string {
+  const ends = [
+    steps !== undefined && `${steps} steps`,
+    tokens !== undefined && `${tokens} tokens`,
+    epochs !== undefined && (epochs === 1 ? '1 epoch' : `${epochs} epochs`),
+    heldOutLoss !== undefined && `held-out loss below ${heldOutLoss}`,
+    plateau !== undefined && 'a plateau of the held-out loss',
+  ].filter(Boolean);
+  return ends.join(' or ') || '1 epoch';
+}
+
+function stepsOf({ steps, tokens }: RecipeStage, tokensPerStep: number): { steps?: number } {
+  const byTokens = tokens === undefined ? Number.POSITIVE_INFINITY : Math.ceil(tokens / tokensPerStep);
+  const least = Math.min(steps ?? Number.POSITIVE_INFINITY, byTokens);
+  return Number.isFinite(least) ? { steps: least } : {};
+}
+
+/** A change that saves memory, or undefined where it changes nothing. */
+type Saving = (recipe: Recipe) => { change: string; recipe: Recipe } | undefined;
+
+/** In the order of what they cost: nothing, a little time or precision, some of each example, some of the adapter. */
+const SAVINGS: readonly Saving[] = [
+  (r) => (r.activations === 'auto' ? undefined : { change: 'activations=auto', recipe: { ...r, activations: 'auto' } }),
+  (r) =>
+    r.batch.rows === 1 ? undefined : { change: 'batch.rows=1', recipe: { ...r, batch: { ...r.batch, rows: 1 } } },
+  (r) =>
+    r.quantize === 'nf4' || r.adapter.type === 'full'
+      ? undefined
+      : { change: 'quantize=nf4', recipe: { ...r, quantize: 'nf4' } },
+  (r) =>
+    r.optimizer.kind === 'adamw-8bit'
+      ? undefined
+      : { change: 'optimizer.kind=adamw-8bit', recipe: { ...r, optimizer: { ...r.optimizer, kind: 'adamw-8bit' } } },
+  ...[2048, 1024, 512, 256, 128].map(
+    (context): Saving =>
+      (r) =>
+        r.batch.context <= context
+          ? undefined
+          : { change: `batch.context=${context}`, recipe: { ...r, batch: { ...r.batch, context } } },
+  ),
+  ...[16, 8, 4].map(
+    (rank): Saving =>
+      (r) =>
+        r.adapter.rank <= rank || r.adapter.type === 'full'
+          ? undefined
+          : { change: `adapter.rank=${rank}`, recipe: { ...r, adapter: { ...r.adapter, rank } } },
+  ),
+];
+
+/** The first changes, each on top of those before, with which a run fits; none where nothing helps. */
+async function remedyFor(recipe: Recipe, shape: ModelShape, compute: Compute, memory: MemoryBudget): Promise<string[]> {
+  const changes = new Map<string, string>(); // by key: a smaller context replaces a larger one
+  let changed = recipe;
+  for (const saving of SAVINGS) {
+    const saved = saving(changed);
+    if (!saved) continue;
+    changes.set(saved.change.split('=')[0]!, saved.change);
+    changed = saved.recipe;
+    if ((await planOf(changed, shape, compute, { memory })).fits) return [...changes.values()];
+  }
+  return [];
+}
+
+function expectedTime(
+  { quantize, batch }: Recipe,
+  { config }: ModelShape,
+  compute: Compute,
+  run: RunPlan,
+  stages: readonly StagePlan[],
+): Plan['time'] {
+  const device = new NativeDevice({ compute });
+  const rates = measureRates(device, { config, quantization: quantize, B: batch.rows, T: batch.context });
+  const stepSeconds = secondsOfStep(run, rates, measureCeilings(device));
+  const steps = stages.reduce((sum, stage) => sum + (stage.steps ?? Number.NaN), 0);
+  return {
+    stepSeconds,
+    tokensPerSecond: run.tokensPerStep / stepSeconds,
+    ...(Number.isFinite(steps) && { seconds: steps * stepSeconds }),
+  };
+}
+
+/** Products by their rates, everything else by the bytes that it moves. */
+function secondsOfStep(run: RunPlan, rates: MatrixRates, { flops: fastest, bandwidth }: Ceilings): number {
+  let seconds = 0;
+  for (const [op, { flops, bytes }] of run.ops) {
+    seconds += MATRIX_OPS.has(op) ? flops / (rates.get(op) ?? fastest) : bytes / bandwidth;
+  }
+  return seconds;
+}

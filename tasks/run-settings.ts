@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// A recipe as the engine takes it: settings, and what to keep for the backward pass so that the run fits the memory there is.
+// Training, planning and profiling all go through here, so a plan is of the very run that follows.
+import {
+  type Compute,
+  type LlamaConfig,
+  type LoraSettings,
+  type PlanRequest,
+  planRun,
+  planWithin,
+  type RunPlan,
+  type TrainingSettings,
+} from '../engine/index.js';
+import type { Recipe } from '../recipes/index.js';
+
+/** What a plan must know of a model: no weights. */
+export interface ModelShape {
+  config: LlamaConfig;
+  /** Type of the weights in its files. */
+  storedAs: PlanRequest['storedAs'];
+}
+
+export function adapterSettings({ adapter }: Recipe): LoraSettings | 'full' {
+  if (adapter.type === 'full') return 'full';
+  const { rank, alpha, dropout, rslora, targets } = adapter;
+  return { rank, alpha, dropout, rslora, targets };
+}
+
+/** The engine's settings of a recipe. */
+export function trainingSettings(recipe: Recipe, totalSteps: number): TrainingSettings {
+  const { optimizer, batch } = recipe;
+  const { kind, learningRate, beta1, beta2, eps, weightDecay } = optimizer;
+  return {
+    optimizer: { kind, learningRate, beta1, beta2, eps, weightDecay },
+    schedule: { kind: optimizer.schedule, warmupSteps: optimizer.warmupSteps, totalSteps },
+    accumulation: batch.accumulation,
+    maxGradientNorm: optimizer.maxGradientNorm,
+    lossNormalization: batch.lossNormalization,
+    policy: recipe.activations === 'auto' ? 'keep-all' : recipe.activations,
+    seed: recipe.seed,
+    maxSkippedSteps: optimizer.maxSkippedSteps,
+    evaluateEvery: recipe.data.evaluateEvery,
+  };
+}
+
+export interface PlannedRun {
+  plan: RunPlan;
+  /** With the policy that was chosen. */
+  settings: TrainingSettings;
+  memory: MemoryBudget;
+  /** With all that the process holds, it stays within the budget. */
+  fits: boolean;
+}
+
+/** Plans the run of a recipe: the policy that it names, or the one that keeps most within the budget. */
+export async function planOf(
+  recipe: Recipe,
+  { config, storedAs }: ModelShape,
+  compute: Compute,
+  { totalSteps = 1, memory = memoryBudget(recipe) }: { totalSteps?: number; memory?: MemoryBudget } = {},
+): Promise<PlannedRun> {
+  const settings = trainingSettings(recipe, totalSteps);
+  const request = {
+    config,
+    storedAs,
+    quantization: recipe.quantize,
+    adapter: adapterSettings(recipe),
+    compute,
+    B: recipe.batch.rows,
+    T: recipe.batch.context,
+    settings,
+  };
+  const budget = memory.budgetBytes - memory.runtimeBytes;
+  if (recipe.activations !== 'auto') {
+    const plan = await planRun(request);
+    return { plan, settings, memory, fits: plan.peakBytes <= budget };
+  }
+  const { plan, fits } = await planWithin(request, budget);
+  return { plan, settings: { ...settings, policy: plan.policy }, memory, fits };
+}
+
+export interface MemoryBudget {
+  /** Bytes that the process may have in all. */
+  budgetBytes: number;
+  /** Bytes that it has before the model: Node itself, the addon, our code. */
+  runtimeBytes: number;
+}
+
+/** Of the memory that the system (or the container) can still give: the rest is left to others. */
+const USABLE_SHARE = 0.9;
+
+/** What a recipe allows, or most of what is free; and what this process holds already. Ask before the model is opened. */
+export function memoryBudget({ memoryGiB }: Pick<Recipe, 'memoryGiB'>): MemoryBudget {
+  const runtimeBytes = process.memoryUsage.rss();
+  const budgetBytes =
+    memoryGiB === undefined ? runtimeBytes + USABLE_SHARE * process.availableMemory() : memoryGiB * 2 ** 30;
+  return { budgetBytes, runtimeBytes };
+}
