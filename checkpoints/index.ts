@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The entrance of checkpoints/: files of tensors and what surrounds them.
 export { type FileLayer, systemFiles, writeFileAtomically } from './files.js';
+export { openTensorFile } from './formats.js';
 export { type Model, type ModelWeight, openModel, writeModel } from './hugging-face.js';
 export { type LlamaConfig, type RopeScaling, readLlamaConfig } from './llama-config.js';
 export { type AdapterTensorName, LINEAR_NAMES, type LinearName, type WeightName, weightPlaces } from './names.js';
