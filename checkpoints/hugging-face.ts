@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// A model directory as Hugging Face lays it out: config.json beside one file of weights, or several with an index. Opening
-// reads the headers alone and compares every name and shape with the config; weights are mapped when they are asked for.
+// A model directory as Hugging Face lays it out: config.json beside one file of weights, or several with an index; safetensors,
+// or torch's pickles where those are not there. Opening reads the headers alone and compares every name and shape with the
+// config; weights are mapped when they are asked for.
 // Links are followed, since Hugging Face's cache is made of links to its blobs; but an index can name only files beside it.
 // Run its tests: `npm test -- checkpoints/hugging-face`.
 import { join } from 'node:path';
 import { UserError } from '../errors.js';
 import { checkDirectory, exists, type FileLayer, Replacement, systemFiles } from './files.js';
+import { openTensorFile } from './formats.js';
 import { Fields, readJsonObject } from './json.js';
 import { CONFIG_FILE, formatLlamaConfig, type LlamaConfig, readLlamaConfig } from './llama-config.js';
 import { EMBEDDING_FILE_NAME, HEAD_FILE_NAME, isDerivedTensor, type WeightName, weightPlaces } from './names.js';
-import { openSafetensors, SafetensorsWriter } from './safetensors.js';
+import { SafetensorsWriter } from './safetensors.js';
 import {
   ELEMENT_TYPE,
   elementCount,
@@ -24,7 +26,8 @@ import {
 
 const WEIGHTS_FILE = 'model.safetensors';
 const INDEX_FILE = 'model.safetensors.index.json';
-const TORCH_FILES = ['pytorch_model.bin', 'pytorch_model.bin.index.json'];
+const SINGLE_FILES = [WEIGHTS_FILE, 'pytorch_model.bin'];
+const INDEX_FILES = [INDEX_FILE, 'pytorch_model.bin.index.json'];
 /** Each shard is an open file. */
 const MAX_SHARDS = 512;
 
@@ -109,31 +112,31 @@ interface Weights {
 }
 
 function openWeights(directory: string): Weights {
-  if (exists(join(directory, WEIGHTS_FILE))) {
-    const file = openSafetensors(join(directory, WEIGHTS_FILE));
+  const single = SINGLE_FILES.find((name) => exists(join(directory, name)));
+  const index = INDEX_FILES.find((name) => exists(join(directory, name)));
+  // In transformers' order: safetensors before torch's pickles, of each the single file before the shards.
+  if (single && (single === WEIGHTS_FILE || index !== INDEX_FILE)) {
+    const file = openTensorFile(join(directory, single));
     const tensors = new Map([...file.tensors.keys()].map((name) => [name, file]));
     return { tensors, disagreements: [], close: () => file.close() };
   }
-  if (exists(join(directory, INDEX_FILE))) return openShards(directory);
-  const torchFile = TORCH_FILES.find((name) => exists(join(directory, name)));
+  if (index) return openShards(directory, index);
   throw new UserError({
-    expected: `${WEIGHTS_FILE} or ${INDEX_FILE}`,
-    found: torchFile ? `${torchFile}: torch pickles are not read` : 'neither',
+    expected: [...SINGLE_FILES, ...INDEX_FILES].join(', '),
+    found: 'none of them',
     where: directory,
-    remedy: torchFile
-      ? 'save the model as safetensors (transformers: save_pretrained) and give that folder'
-      : 'give the folder that holds the weights; were they fetched completely?',
+    remedy: 'give the folder that holds the weights; were they fetched completely?',
   });
 }
 
-function openShards(directory: string): Weights {
-  const shardOf = readIndex(join(directory, INDEX_FILE));
+function openShards(directory: string, indexFile: string): Weights {
+  const shardOf = readIndex(join(directory, indexFile));
   const files = new Map<string, TensorFile>();
   const close = () => {
     for (const file of files.values()) file.close();
   };
   try {
-    for (const shard of new Set(shardOf.values())) files.set(shard, openSafetensors(join(directory, shard)));
+    for (const shard of new Set(shardOf.values())) files.set(shard, openTensorFile(join(directory, shard)));
   } catch (error) {
     close();
     throw error;
@@ -159,14 +162,15 @@ function openShards(directory: string): Weights {
 
 /** Tensor name → shard name. A shard is a file of that very directory: no path, so nothing else can be opened by an index. */
 function readIndex(path: string): Map<string, string> {
+  const ending = path.endsWith(INDEX_FILE) ? '.safetensors' : '.bin';
   const index = new Fields(readJsonObject(path, 'an index of shards'), path);
   const map = index.object('weight_map');
   if (!map) throw index.error('weight_map', 'an object of tensor and file names');
   const shardOf = new Map<string, string>();
   for (const name of map.keys()) {
     const shard = map.get(name);
-    if (typeof shard !== 'string' || !/^[^/\\\0]+\.safetensors$/.test(shard)) {
-      throw map.error(name, 'the name of a .safetensors file in the same folder', shard, 'fetch the index again');
+    if (typeof shard !== 'string' || !/^[^/\\\0]+$/.test(shard) || !shard.endsWith(ending)) {
+      throw map.error(name, `the name of a ${ending} file in the same folder`, shard, 'fetch the index again');
     }
     shardOf.set(name, shard);
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The entrance of checkpoints/: files of tensors and what surrounds them.
 export { type FileLayer, Replacement, systemFiles, writeFileAtomically } from './files.js';
+export { openTensorFile } from './formats.js';
 export { type Model, type ModelWeight, openModel, writeModel } from './hugging-face.js';
 export { type LlamaConfig, type RopeScaling, readLlamaConfig } from './llama-config.js';
 export { type AdapterTensorName, LINEAR_NAMES, type LinearName, type WeightName, weightPlaces } from './names.js';
@@ -12,6 +13,7 @@ export {
   readAdapter,
   writeAdapter,
 } from './peft.js';
+export { findRunState, listRunStates, saveRunState } from './run-state.js';
 export {
   openSafetensors,
   type SafetensorsFile,

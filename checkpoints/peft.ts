@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// LoRA adapters as PEFT lays them out: adapter_config.json beside adapter_model.safetensors. What we write loads in PEFT
+// LoRA adapters as PEFT lays them out: adapter_config.json beside adapter_model.safetensors
+// (read also as .bin). What we write loads in PEFT
 // unedited, from its early versions on; what PEFT and its relatives have written is read. A setting that changes what an
 // adapter computes and is not implemented is refused by name, one that is unknown as well: an adapter never silently means
 // something else. Knows no engine. Run its tests: `npm test -- checkpoints/peft`.
 import { join } from 'node:path';
 import { UserError } from '../errors.js';
 import { checkDirectory, exists, type FileLayer, previousName, Replacement, systemFiles } from './files.js';
+import { openTensorFile } from './formats.js';
 import { Fields, readJsonObject } from './json.js';
 import { type LlamaConfig, MAX_LAYERS } from './llama-config.js';
 import {
@@ -19,7 +21,7 @@ import {
   targetModule,
   weightPlaces,
 } from './names.js';
-import { openSafetensors, SafetensorsWriter } from './safetensors.js';
+import { SafetensorsWriter } from './safetensors.js';
 import { listProblems, shapeText, type TensorFile, toF32, weightType } from './tensor-file.js';
 
 const WEIGHTS_FILE = 'adapter_model.safetensors';
@@ -63,17 +65,11 @@ export function readAdapter(directory: string): Adapter {
   }
 }
 
+/** PEFT looks for safetensors first, too. */
 function openWeights(directory: string): TensorFile {
+  const torchPath = join(directory, TORCH_FILE);
   const path = join(directory, WEIGHTS_FILE);
-  if (!exists(path) && exists(join(directory, TORCH_FILE))) {
-    throw new UserError({
-      expected: WEIGHTS_FILE,
-      found: `${TORCH_FILE}: torch pickles are not read`,
-      where: directory,
-      remedy: 'load the adapter in PEFT and save it again (save_pretrained), which writes safetensors',
-    });
-  }
-  return openSafetensors(path);
+  return openTensorFile(!exists(path) && exists(torchPath) ? torchPath : path);
 }
 
 interface Settings extends Omit<Adapter, 'targets' | 'tensors'> {

@@ -4,35 +4,28 @@
 // a value, then maps tensors into memory one by one, so that a file of any size costs what is in use. The writer is told all
 // names and shapes first, then takes values in any order and in pieces, and gives the bytes of the reference writer.
 // Knows nothing of models. Run its tests: `npm test -- checkpoints/safetensors checkpoints/hostile`.
-import { closeSync, fstatSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { UserError } from '../errors.js';
-import { native } from '../kernels/index.js';
 import { decodeUtf8, type FileLayer, type NewFile, openFile, Replacement, readExactly, systemFiles } from './files.js';
 import { describe, isObject, parseJsonObject } from './json.js';
+import { MappedTensors } from './mapped-tensors.js';
 import {
   ELEMENT_BYTES,
   elementCount,
   isElementType,
   shapeText,
-  type TensorData,
   type TensorFile,
   type TensorInfo,
-  viewAs,
 } from './tensor-file.js';
 
 /** The reference implementation's limit. A model of 60 layers has a header of about 0.1 MB. */
 export const MAX_HEADER_BYTES = 100_000_000;
 /** The header's length stands before it, and the writer pads it so that values begin at a multiple of this. */
 const LENGTH_BYTES = 8;
+const BRACE = 0x7b;
 const WHAT = 'a safetensors file';
 const DAMAGED = 'the file is damaged or was not fully copied: fetch or write it again';
-
-interface Entry extends TensorInfo {
-  /** First byte within the file. */
-  position: number;
-  bytes: number;
-}
 
 export interface SafetensorsFile extends TensorFile {
   /** The texts of `__metadata__`; empty where there are none. */
@@ -43,64 +36,11 @@ export interface SafetensorsFile extends TensorFile {
 export function openSafetensors(path: string): SafetensorsFile {
   const { file, bytes } = openFile(path, WHAT);
   try {
-    const { entries, metadata } = readHeader(file, bytes, path);
-    return new Reader(path, file, entries, metadata);
+    const { places, metadata } = readHeader(file, bytes, path);
+    return Object.assign(new MappedTensors(path, file, places), { metadata });
   } catch (error) {
     closeSync(file);
     throw error;
-  }
-}
-
-class Reader implements SafetensorsFile {
-  readonly path: string;
-  readonly tensors: ReadonlyMap<string, Entry>;
-  readonly metadata: ReadonlyMap<string, string>;
-  readonly #loaded = new Map<string, { data: TensorData; mapped: boolean }>();
-  // Kept open, so that a file of this name written later cannot come between header and values.
-  #file: number | undefined;
-
-  constructor(path: string, file: number, tensors: Map<string, Entry>, metadata: Map<string, string>) {
-    this.path = path;
-    this.#file = file;
-    this.tensors = tensors;
-    this.metadata = metadata;
-  }
-
-  read(name: string): TensorData {
-    const loaded = this.#loaded.get(name);
-    if (loaded) return loaded.data;
-    const entry = this.tensors.get(name);
-    if (this.#file === undefined || !entry) throw new Error(`${this.path}: no tensor '${name}', or the file is closed`);
-    const { position, bytes, dtype } = entry;
-    if (position + bytes > fstatSync(this.#file).size) {
-      throw new UserError({
-        expected: `the values of '${name}', bytes ${position} to ${position + bytes}`,
-        found: 'a file that has become shorter since it was opened',
-        where: this.path,
-        remedy: 'try again when nothing writes to it',
-      });
-    }
-    // A view must begin at a multiple of its element size. Writers align; where one did not, the values are copied.
-    const mapped = position % ELEMENT_BYTES[dtype] === 0;
-    const buffer = mapped
-      ? native().mapFile(this.#file, position, bytes)
-      : readExactly(this.#file, position, bytes, this.path).buffer;
-    const data = viewAs(dtype, buffer);
-    this.#loaded.set(name, { data, mapped });
-    return data;
-  }
-
-  release(name: string): void {
-    const loaded = this.#loaded.get(name);
-    if (loaded?.mapped) native().dropPages(loaded.data.buffer as ArrayBuffer);
-    else this.#loaded.delete(name);
-  }
-
-  close(): void {
-    for (const { data, mapped } of this.#loaded.values()) if (mapped) native().release(data.buffer as ArrayBuffer);
-    this.#loaded.clear();
-    if (this.#file !== undefined) closeSync(this.#file);
-    this.#file = undefined;
   }
 }
 
@@ -117,8 +57,14 @@ function readHeader(file: number, fileBytes: number, path: string) {
   if (dataStart > fileBytes) {
     throw damaged(`a header of ${headerBytes} bytes`, `a file of ${fileBytes} bytes: it ends within its header`);
   }
-  const text = decodeUtf8(readExactly(file, LENGTH_BYTES, headerBytes, path), 'a safetensors header', path);
-  if (!text.startsWith('{')) throw damaged("a safetensors header that begins with '{'", describe(text.slice(0, 20)));
+  const header = readExactly(file, LENGTH_BYTES, headerBytes, path);
+  if (header[0] !== BRACE) {
+    throw damaged(
+      "a safetensors header that begins with '{'",
+      describe(Buffer.from(header.subarray(0, 20)).toString('latin1')),
+    );
+  }
+  const text = decodeUtf8(header, 'a safetensors header', path);
   const { __metadata__: rawMetadata, ...rawEntries } = parseJsonObject(text, 'a safetensors header', path);
 
   const entries = Object.entries(rawEntries)
@@ -140,11 +86,8 @@ function readHeader(file: number, fileBytes: number, path: string) {
   }
   return {
     metadata: checkMetadata(rawMetadata, path),
-    entries: new Map<string, Entry>(
-      entries.map(({ name, dtype, shape, begin, end }) => [
-        name,
-        { dtype, shape, position: dataStart + begin, bytes: end - begin },
-      ]),
+    places: new Map(
+      entries.map(({ name, dtype, shape, begin }) => [name, { dtype, shape, position: dataStart + begin }]),
     ),
   };
 }

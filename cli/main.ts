@@ -15,7 +15,7 @@ interface Entry {
 }
 
 const COMMANDS: readonly Entry[] = [
-  { usage: 'train <recipe>', description: 'train an adapter', load: () => import('./train.js') },
+  { usage: 'train [recipe]', description: 'train an adapter, or go on with a run', load: () => import('./train.js') },
   { usage: 'generate', description: 'let a model go on from a prompt, or answer', load: () => import('./generate.js') },
   { usage: 'score', description: 'loss per token of texts under a model', load: () => import('./score.js') },
   {

@@ -3,8 +3,9 @@
 // to stdout.
 import { join } from 'node:path';
 import { z } from 'zod';
+import { UserError } from '../errors.js';
 import { loadRecipe } from '../recipes/index.js';
-import { type RunEvent, type StartEvent, train } from '../tasks/train.js';
+import { type RunEvent, resume, type StartEvent, train } from '../tasks/train.js';
 import { command, recipeArgument, setOption } from './command.js';
 import { bytes, digits, duration, quantity, table } from './format.js';
 import { interruptSignal } from './interrupt.js';
@@ -12,20 +13,46 @@ import { Progress, TimeLeft } from './progress.js';
 
 export default command({
   options: z.strictObject({
-    recipe: recipeArgument,
+    recipe: recipeArgument.optional(),
     output: z.string().min(1).optional().describe('folder for adapter, log and recipe; default: runs/NAME-OF-RECIPE'),
     initAdapter: z.string().min(1).optional().describe('adapter directory to start from'),
+    resume: z
+      .string()
+      .min(1)
+      .optional()
+      .describe('folder of a run that was stopped or killed: goes on with it, without a recipe'),
+    checkpoint: z.string().min(1).optional().describe('checkpoint to resume from; default: the newest'),
     set: setOption,
   }),
   recipeFlags: true,
   examples: [
     ['train my-recipe.yaml --output runs/first', 'train as the recipe says'],
     ['train my-recipe.yaml --optimizer.learningRate 1e-4 --set stages.0.steps=100', 'with changes'],
-    ['train my-recipe.yaml --init-adapter runs/first', 'go on from an adapter'],
+    ['train my-recipe.yaml --init-adapter runs/first', 'a new run that starts from an adapter'],
+    ['train --resume runs/first', 'go on with a run that was stopped'],
   ],
-  async run({ recipe: path, output, initAdapter }, changes) {
+  async run({ recipe: path, output, initAdapter, resume: stopped, checkpoint }, changes) {
+    const signal = interruptSignal('Stopping after this step; everything will be saved');
+    if (stopped !== undefined) {
+      const other = path ?? output ?? initAdapter ?? changes[0];
+      if (other !== undefined) {
+        throw new UserError({
+          expected: '--resume alone: a run goes on as it began',
+          found: `'${other}' beside it`,
+          remedy: 'for a new run from its adapter, give a recipe and --init-adapter',
+          usage: true,
+        });
+      }
+      return showRun(resume(stopped, { checkpoint, signal }));
+    }
+    if (path === undefined) {
+      throw new UserError({
+        expected: 'a recipe, or --resume with the folder of a run',
+        found: 'neither',
+        usage: true,
+      });
+    }
     const { recipe, name } = loadRecipe(path, changes);
-    const signal = interruptSignal('Stopping after this step; the adapter will be saved');
     await showRun(train(recipe, { output: output ?? join('runs', name), initAdapter, signal }));
   },
 });
@@ -106,7 +133,10 @@ function startText(event: StartEvent): string {
     ['compute', `${event.compute} inputs, f32 sums: ${event.computeReason}`],
     ['kernels', `${event.instructionSet}, ${event.threads} threads`],
     ['activations', plan.policy],
-    ['steps', `${event.totalSteps} of ${plan.tokensPerStep} tokens`],
+    [
+      'steps',
+      `${event.totalSteps} of ${plan.tokensPerStep} tokens${event.resumedAt > 0 ? `, ${event.resumedAt} done` : ''}`,
+    ],
   ];
   const memory = Object.entries(plan.memory).map(([kind, size]) => [kind, bytes(size)]);
   const lines = stages.map(({ name, steps, examples, heldOutExamples }) => [

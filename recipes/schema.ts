@@ -164,6 +164,17 @@ export const recipeSchema = z.strictObject({
     })
     .prefault({})
     .describe('how rows become examples'),
+  checkpoints: z
+    .strictObject({
+      every: z
+        .int()
+        .min(0)
+        .default(100)
+        .describe("steps between checkpoints to resume from; 0: at a stage's end and when stopped, alone"),
+      keep: count.default(2).describe('checkpoints that are kept'),
+    })
+    .prefault({})
+    .describe('how much of a run an accident can cost'),
   stages: z.array(stage).min(1).describe('the curriculum, in order'),
 });
 

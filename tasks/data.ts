@@ -4,6 +4,7 @@
 import { readFileSync } from 'node:fs';
 import {
   batches,
+  type Cursor,
   type ExampleSource,
   examples,
   type Fed,
@@ -14,7 +15,7 @@ import {
   splitHeldOut,
   type WeightedSource,
 } from '../datasets/index.js';
-import type { Batch, Stage } from '../engine/index.js';
+import type { PlacedBatch, Stage, TrainingState } from '../engine/index.js';
 import { UserError } from '../errors.js';
 import type { Recipe, RecipeSource, RecipeStage } from '../recipes/index.js';
 import type { Tokenizer } from '../tokenizer/index.js';
@@ -40,8 +41,15 @@ interface Vocabulary {
   tokenizer: () => Tokenizer;
 }
 
-/** Opens the data of all stages. @throws UserError before any memory is spent on training */
-export async function openRunData(recipe: Recipe, vocabulary: Vocabulary): Promise<RunData> {
+/**
+ * Opens the data of all stages; the stage of `state` begins at its cursor.
+ * @throws UserError before any memory is spent on training
+ */
+export async function openRunData(
+  recipe: Recipe,
+  vocabulary: Vocabulary,
+  state?: Pick<TrainingState, 'stage' | 'cursor'>,
+): Promise<RunData> {
   if (recipe.batch.context > vocabulary.maxPositions) {
     throw new UserError({
       expected: `a context of at most ${vocabulary.maxPositions} tokens, which the model was made for`,
@@ -57,7 +65,9 @@ export async function openRunData(recipe: Recipe, vocabulary: Vocabulary): Promi
   try {
     const stages: StageData[] = [];
     for (const [index, stage] of recipe.stages.entries())
-      stages.push(await openStage(recipe, stage, index, vocabulary, open));
+      stages.push(
+        await openStage(recipe, stage, index, vocabulary, open, index === state?.stage ? state.cursor : null),
+      );
     return { stages, totalSteps: stages.reduce((sum, { steps }) => sum + steps, 0), close };
   } catch (error) {
     await close();
@@ -71,6 +81,7 @@ async function openStage(
   index: number,
   vocabulary: Vocabulary,
   open: ExampleSource[],
+  cursor: unknown,
 ): Promise<StageData> {
   const sources: WeightedSource[] = [];
   for (const description of stage.data) {
@@ -95,13 +106,14 @@ async function openStage(
     stage.heldOutLoss !== undefined ||
     stage.plateau !== undefined;
   const epochs = stage.epochs ?? (endless ? undefined : 1);
-  const feed = () => batches(training, { ...options, seed: seed + index, ...(epochs === undefined ? {} : { epochs }) });
+  const feed = (from?: Cursor) =>
+    batches(training, { ...options, seed: seed + index, ...(epochs === undefined ? {} : { epochs }) }, from);
   return {
     stage: {
       name: stage.name,
       learningRateFactor: stage.learningRateFactor,
       end: { steps: stage.steps, tokens: stage.tokens, heldOutLoss: stage.heldOutLoss, plateau: stage.plateau },
-      batches: batchesOf(feed()),
+      batches: batchesOf(feed((cursor as Cursor | null) ?? undefined)),
       heldOut:
         heldOut.length === 0
           ? undefined
@@ -184,10 +196,10 @@ async function openSource(recipe: Recipe, source: RecipeSource, vocabulary: Voca
   );
 }
 
-async function* batchesOf(feed: AsyncIterable<Fed>, limit = Number.POSITIVE_INFINITY): AsyncGenerator<Batch> {
+async function* batchesOf(feed: AsyncIterable<Fed>, limit = Number.POSITIVE_INFINITY): AsyncGenerator<PlacedBatch> {
   let count = 0;
-  for await (const { batch } of feed) {
+  for await (const { batch, cursor } of feed) {
     if (count++ >= limit) return;
-    yield batch;
+    yield { ...batch, cursor };
   }
 }

@@ -7,7 +7,7 @@ import { type Adapter, openModel, openSafetensors, readAdapter, readLlamaConfig 
 import type { LlamaConfig } from '../engine/index.js';
 import { UserError } from '../errors.js';
 import { loadTokenizer, type Tokenizer } from '../tokenizer/index.js';
-import { RUN_FILES } from './train.js';
+import { RUN_FILES } from './run-folder.js';
 
 /** Tensors whose names differ in numbers alone, of one type and shape. */
 export interface TensorGroup {

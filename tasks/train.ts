@@ -1,31 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 // A training run from a recipe to an adapter on disk: opens and checks everything, plans the memory, trains through the
-// stages, logs a line per step, and saves. Nothing in the output folder changes before the first step is about to run, and an
-// earlier run's files there are moved aside, never overwritten.
-import { appendFileSync, copyFileSync, existsSync, mkdirSync, readdirSync, renameSync } from 'node:fs';
+// stages, logs and saves. Nothing in the output folder changes before the first step is about to run.
 import { join } from 'node:path';
-import { ADAPTER_FILES, type Adapter, writeAdapter, writeFileAtomically, writeModel } from '../checkpoints/index.js';
-import {
-  type Compute,
-  type MemoryKind,
-  type RunPlan,
-  type StepEvent,
-  type TrainingEvent,
-  TrainingRun,
-} from '../engine/index.js';
+import { type Compute, type MemoryKind, type RunPlan, type TrainingEvent, TrainingRun } from '../engine/index.js';
 import { UserError } from '../errors.js';
 import { native } from '../kernels/index.js';
-import { parseRecipe, type Recipe, recipeToYaml } from '../recipes/index.js';
+import { loadRecipe, parseRecipe, type Recipe } from '../recipes/index.js';
 import { openRunData } from './data.js';
 import { type OpenedModel, openForTraining, resolveCompute } from './open-model.js';
+import { findResumePoint, type ResumePoint, RUN_FILES, RunFolder, restoreOptimizer } from './run-folder.js';
 import { adapterSettings, type MemoryBudget, memoryBudget, type PlannedRun, planOf } from './run-settings.js';
 
 export interface TrainOptions {
-  /** Folder for adapter, log and recipe. */
+  /** Folder for adapter, log, recipe and checkpoints. */
   output: string;
   /** Adapter directory to start from. */
   initAdapter?: string | undefined;
-  /** Ends the run after the running step, with the adapter saved. */
+  /** Ends the run after the running step, with everything saved. */
+  signal?: AbortSignal | undefined;
+}
+
+export interface ResumeOptions {
+  /** A checkpoint by its name (`step-00000100`); default: the newest. */
+  checkpoint?: string | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -42,6 +39,8 @@ export interface StartEvent {
   memory: MemoryBudget;
   totalSteps: number;
   stages: { name: string; steps: number; examples: number; heldOutExamples: number }[];
+  /** Steps that a resumed run had done already; 0 for a new one. */
+  resumedAt: number;
 }
 
 export type RunEvent =
@@ -50,34 +49,49 @@ export type RunEvent =
   /** Files written so far hold the adapter as of this step. */
   | { type: 'saved'; step: number; files: string[] };
 
-/** Where the files of a run lie. */
-export const RUN_FILES = { log: 'log.jsonl', recipe: 'recipe.yaml' } as const;
-
 /**
  * Trains as the recipe says.
  * @param recipe a recipe, complete or with defaults left out
  * @throws UserError when anything the recipe names is missing or does not fit; the output folder is then untouched
  */
 export async function* train(recipe: Recipe | object, options: TrainOptions): AsyncGenerator<RunEvent> {
-  const checked = parseRecipe(recipe);
+  yield* run(parseRecipe(recipe), options);
+}
+
+/**
+ * Goes on with a run that was stopped or killed, to the bytes that it would have had.
+ * @param output the run's folder
+ * @throws UserError when it has no checkpoint, or a damaged one
+ */
+export async function* resume(output: string, options: ResumeOptions = {}): AsyncGenerator<RunEvent> {
+  const point = findResumePoint(output, options.checkpoint);
+  const { recipe } = loadRecipe(join(output, RUN_FILES.recipe));
+  yield* run(recipe, { output, signal: options.signal }, point);
+}
+
+async function* run(recipe: Recipe, options: TrainOptions, point?: ResumePoint): AsyncGenerator<RunEvent> {
   const { output, signal } = options;
-  const { compute, reason: computeReason } = resolveCompute(checked.compute);
-  const memory = memoryBudget(checked);
+  const { compute, reason: computeReason } = point
+    ? { compute: point.compute, reason: 'as when the run began' }
+    : resolveCompute(recipe.compute);
+  const memory = memoryBudget(recipe);
+  const settings = adapterSettings(recipe);
   const model = openForTraining({
-    model: checked.model,
-    tokenizer: checked.tokenizer,
-    adapter: options.initAdapter,
-    quantize: checked.quantize,
+    // A checkpoint of a whole model is a model directory of its own.
+    model: point && settings === 'full' ? point.folder : recipe.model,
+    tokenizer: recipe.tokenizer ?? recipe.model,
+    adapter: settings === 'full' ? undefined : (point?.folder ?? options.initAdapter),
+    quantize: recipe.quantize,
     compute,
-    threads: checked.threads || undefined,
-    adapterSettings: adapterSettings(checked),
-    seed: checked.seed,
+    threads: recipe.threads || undefined,
+    adapterSettings: settings,
+    seed: recipe.seed,
   });
   try {
     const { config } = model.files;
-    const data = await openRunData(checked, { ...config, tokenizer: () => model.tokenizer });
+    const data = await openRunData(recipe, { ...config, tokenizer: () => model.tokenizer }, point?.training);
     try {
-      const { plan, settings } = await planThatFits(checked, model, compute, data.totalSteps, memory);
+      const { plan, settings } = await planThatFits(recipe, model, compute, data.totalSteps, memory);
       yield {
         type: 'start',
         output,
@@ -94,28 +108,52 @@ export async function* train(recipe: Recipe | object, options: TrainOptions): As
           examples,
           heldOutExamples,
         })),
+        resumedAt: point?.training.step ?? 0,
       };
-      openOutput(output);
-      writeFileAtomically(join(output, RUN_FILES.recipe), recipeToYaml(checked));
-      let savedStep = -1;
-      for await (const event of new TrainingRun(
-        model.llama,
-        data.stages.map(({ stage }) => stage),
-        settings,
-        { signal },
-      )) {
-        if (event.type === 'step') appendFileSync(join(output, RUN_FILES.log), `${logLine(event)}\n`);
-        yield event;
-        if ((event.type === 'stage-end' || event.type === 'end') && event.step !== savedStep) {
-          yield { type: 'saved', step: event.step, files: await save(model, checked, output) };
-          savedStep = event.step;
-        }
+      const folder = RunFolder.take(output);
+      try {
+        if (point) folder.resume(point);
+        else folder.begin(recipe);
+        const stages = data.stages.map(({ stage }) => stage);
+        const training = new TrainingRun(model.llama, stages, settings, { signal, state: point?.training });
+        if (point) restoreOptimizer(model, training.optimizer, point);
+        else await folder.saveState(training, model, recipe); // so that there is always one to go on from
+        yield* recorded(training, folder, model, recipe);
+      } finally {
+        folder.release();
       }
     } finally {
       await data.close();
     }
   } finally {
     model.close();
+  }
+}
+
+/** The events of a run, logged, with checkpoints and results saved on the way. */
+async function* recorded(
+  training: TrainingRun,
+  folder: RunFolder,
+  model: OpenedModel,
+  recipe: Recipe,
+): AsyncGenerator<RunEvent> {
+  const { every } = recipe.checkpoints;
+  const saved = { state: training.state.step, result: -1 };
+  for await (const event of training) {
+    folder.log(event);
+    yield event;
+    const ends = event.type === 'stage-end' || event.type === 'end';
+    const due = event.type === 'step' && every > 0 && event.step % every === 0;
+    const { step } = training.state;
+    if (ends && saved.result !== step) {
+      yield { type: 'saved', step, files: await folder.saveResult(model, recipe) };
+      saved.result = step;
+    }
+    // After the result: a run that ended and lost its last checkpoint ends again, a lost result would never be written.
+    if (due || event.type === 'stage-end' || (ends && saved.state !== step)) {
+      await folder.saveState(training, model, recipe);
+      saved.state = step;
+    }
   }
 }
 
@@ -144,58 +182,4 @@ function describeMemory(memory: Partial<Record<MemoryKind, number>>): string {
   return Object.entries(memory)
     .map(([kind, bytes]) => `${kind} ${gib(bytes)}`)
     .join(', ');
-}
-
-/** Makes the folder ready for a run: files of an earlier run in it move to a folder of their own. */
-function openOutput(output: string): void {
-  mkdirSync(output, { recursive: true });
-  const ours = [...ADAPTER_FILES, ...MODEL_FILES, RUN_FILES.log, RUN_FILES.recipe].filter((file) =>
-    existsSync(join(output, file)),
-  );
-  if (ours.length === 0) return;
-  const earlier = readdirSync(output)
-    .filter((name) => /^earlier-\d+$/.test(name))
-    .map((name) => Number(name.slice(8)));
-  const folder = join(output, `earlier-${Math.max(0, ...earlier) + 1}`);
-  mkdirSync(folder);
-  for (const file of ours) renameSync(join(output, file), join(folder, file));
-}
-
-/** Files of a fully trained model, and those that make its folder complete. */
-const MODEL_FILES = [
-  'config.json',
-  'model.safetensors',
-  'tokenizer.model',
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  'generation_config.json',
-];
-
-async function save(model: OpenedModel, recipe: Recipe, output: string): Promise<string[]> {
-  const { llama, files } = model;
-  const { device, parameters } = llama;
-  if (llama.adapter === 'full') {
-    await writeModel(output, files.config, async (name) => device.download(parameters!.get(name).value), {
-      dtype: files.weight('embedding').dtype,
-    });
-    const beside = MODEL_FILES.slice(2).filter((file) => existsSync(join(files.directory, file)));
-    for (const file of beside) copyFileSync(join(files.directory, file), join(output, file));
-    return ['config.json', 'model.safetensors', ...beside].map((file) => join(output, file));
-  }
-  const settings = llama.adapter!;
-  const adapter: Adapter = { ...settings, targets: [...settings.targets], baseModel: recipe.model, tensors: new Map() };
-  for (const { name, shape, value } of parameters!.list) {
-    adapter.tensors.set(name as `layers.${number}.q.A`, {
-      shape: shape as [number, number],
-      data: await device.download(value),
-    });
-  }
-  await writeAdapter(output, adapter);
-  return ADAPTER_FILES.map((file) => join(output, file));
-}
-
-/** The log's line of a step: what people plot, in a fixed order. */
-function logLine({ type: _, ...fields }: StepEvent): string {
-  return JSON.stringify(fields);
 }

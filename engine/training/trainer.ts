@@ -83,6 +83,8 @@ export interface TrainingState {
   /** Updates made, which skipped steps are not. */
   updates: number;
   skipped: number;
+  /** The step that the held-out loss was last measured after; -1 before the first time. */
+  evaluatedAt: number;
   /** The place in the stage's batches, as the batch that was taken last gave it; null at a stage's start. */
   cursor: unknown;
 }
@@ -110,7 +112,15 @@ export class TrainingRun implements AsyncIterable<TrainingEvent> {
   ) {
     this.#trainer = new Trainer(llama, settings);
     this.#state = structuredClone(
-      options.state ?? { step: 0, stage: 0, progress: freshProgress(), updates: 0, skipped: 0, cursor: null },
+      options.state ?? {
+        step: 0,
+        stage: 0,
+        progress: freshProgress(),
+        updates: 0,
+        skipped: 0,
+        evaluatedAt: -1,
+        cursor: null,
+      },
     );
     this.#trainer.optimizer.updates = this.#state.updates;
     this.#trainer.skipped = this.#state.skipped;
@@ -127,19 +137,16 @@ export class TrainingRun implements AsyncIterable<TrainingEvent> {
   async *[Symbol.asyncIterator](): AsyncGenerator<TrainingEvent> {
     const state = this.#state;
     try {
-      for (; state.stage < this.stages.length; state.stage++, state.progress = freshProgress(), state.cursor = null) {
+      while (state.stage < this.stages.length) {
+        const { name } = this.stages[state.stage]!;
         const reason = yield* this.#runStage(this.stages[state.stage]!);
         if (reason === undefined) {
           yield { type: 'end', step: state.step, reason: 'aborted' };
           return;
         }
-        yield {
-          type: 'stage-end',
-          stage: this.stages[state.stage]!.name,
-          index: state.stage,
-          step: state.step,
-          reason,
-        };
+        const index = state.stage;
+        Object.assign(state, { stage: index + 1, progress: freshProgress(), cursor: null });
+        yield { type: 'stage-end', stage: name, index, step: state.step, reason };
       }
       yield { type: 'end', step: state.step, reason: 'finished' };
     } finally {
@@ -152,17 +159,18 @@ export class TrainingRun implements AsyncIterable<TrainingEvent> {
     const { settings, options } = this;
     const state = this.#state;
     const { progress } = state;
-    yield { type: 'stage-start', stage: stage.name, index: state.stage };
+    if (progress.steps === 0) yield { type: 'stage-start', stage: stage.name, index: state.stage };
     const batches = stage.batches[Symbol.asyncIterator]();
     try {
-      // A run that stopped between a stage's last step and its end has the reason already.
-      let reason = progress.steps > 0 ? reasonToEnd(stage.end, progress) : undefined;
-      while (reason === undefined) {
-        if (options.signal?.aborted) return undefined;
-        const microBatches = await take(batches, settings.accumulation);
+      for (;;) {
+        if (this.#evaluationDue(stage)) yield await this.#evaluate(stage);
+        let reason = progress.steps > 0 ? reasonToEnd(stage.end, progress) : undefined;
+        if (reason === undefined && options.signal?.aborted) return undefined;
+        const microBatches = reason === undefined ? await take(batches, settings.accumulation) : [];
         if (microBatches.length === 0) {
-          reason = 'the data is at its end';
-          break;
+          reason ??= 'the data is at its end';
+          if (stage.heldOut && state.evaluatedAt !== state.step) yield await this.#evaluate(stage);
+          return reason;
         }
         const event = await this.#trainer.step(microBatches, stage, state.step);
         state.step++;
@@ -170,21 +178,29 @@ export class TrainingRun implements AsyncIterable<TrainingEvent> {
         progress.steps++;
         progress.tokens += event.tokens;
         yield event;
-        const due = settings.evaluateEvery > 0 && state.step % settings.evaluateEvery === 0;
-        if (stage.heldOut && due) yield await this.#evaluate(stage);
-        reason = reasonToEnd(stage.end, progress);
       }
-      const measured = settings.evaluateEvery > 0 && progress.steps > 0 && state.step % settings.evaluateEvery === 0;
-      if (stage.heldOut && !measured) yield await this.#evaluate(stage);
-      return reason;
     } finally {
       await batches.return?.();
     }
   }
 
+  /** At the loop's head, so that a run resumed between a step and its evaluation measures first. */
+  #evaluationDue({ heldOut }: Stage): boolean {
+    const { evaluateEvery } = this.settings;
+    const { step, evaluatedAt, progress } = this.#state;
+    return (
+      heldOut !== undefined &&
+      evaluateEvery > 0 &&
+      progress.steps > 0 &&
+      step % evaluateEvery === 0 &&
+      evaluatedAt !== step
+    );
+  }
+
   async #evaluate(stage: Stage): Promise<TrainingEvent> {
     const { loss, targets } = await meanLoss(this.#trainer.llama, stage.heldOut!());
     this.#state.progress.heldOutLosses.push(loss);
+    this.#state.evaluatedAt = this.#state.step;
     return { type: 'evaluation', stage: stage.name, step: this.#state.step, heldOutLoss: loss, targetTokens: targets };
   }
 }

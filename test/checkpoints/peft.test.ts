@@ -303,10 +303,6 @@ test('folders without an adapter that can be read', () => {
     remedy: /the folder that holds it/,
   });
   throwsUserError(() => readAdapter(mha()), { expected: /adapter_config\.json/, found: /nothing of that name/ });
-  throwsUserError(() => readAdapter(mha('adapter-peft03')), {
-    found: /adapter_model\.bin: torch pickles are not read/,
-    remedy: /save it again/,
-  });
 });
 
 test('an adapter for another model is refused with both shapes', () => {

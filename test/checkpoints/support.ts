@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the tests of checkpoints/ share: a temporary directory, a file layer that fails at a chosen call, malformed files, and
 // a closer look at errors.
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
@@ -22,6 +22,17 @@ export function inDirectory<T>(body: (directory: string) => T): T {
   if (result instanceof Promise) return result.finally(clean) as T;
   clean();
   return result;
+}
+
+/** A file whose contents change often: `set` makes it anew, since file systems are slow to truncate one. */
+export function withScratchFile(name: string, body: (path: string, set: (bytes: Uint8Array) => void) => void): void {
+  inDirectory((directory) => {
+    const path = join(directory, name);
+    body(path, (bytes) => {
+      rmSync(path, { force: true });
+      writeFileSync(path, bytes);
+    });
+  });
 }
 
 /** Name → contents of every file in a directory. */
@@ -84,4 +95,15 @@ export function safetensorsBytes(header: string | Uint8Array, data: Uint8Array, 
   start.writeBigUInt64LE(BigInt(start.length - 8));
   start.set(text, 8);
   return Buffer.concat([start, data]);
+}
+
+/** A small counter-based generator: the same seed damages the same bytes on every machine. */
+export function generator(seed: number): (below: number) => number {
+  let state = seed >>> 0;
+  return (below) => {
+    state = (state + 0x9e3779b9) >>> 0;
+    let z = Math.imul(state ^ (state >>> 16), 0x21f0aaad);
+    z = Math.imul(z ^ (z >>> 15), 0x735a2d97);
+    return ((z ^ (z >>> 15)) >>> 0) % below;
+  };
 }
