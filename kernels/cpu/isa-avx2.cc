@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CPU kernels compiled for AVX2, FMA and F16C.
+// The CPU kernels compiled for AVX2 and FMA.
 #include "isa.h"
 
 #if defined(__x86_64__)
 #ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c")
+#pragma GCC target("avx2,fma")
 #endif
 #define ISA avx2
 #define ISA_NAME "avx2"
