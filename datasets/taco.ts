@@ -18,7 +18,7 @@ export type TacoPart = keyof TacoChain;
 
 /**
  * `released` is byte for byte what the authors' adapters were trained to write: a Python f-string with its source
- * indentation left in, and a full stop after whatever the English parts end with. `clean` has each label on its own line.
+ * indentation left in, and a full stop after whatever the English parts end with. `clean` has each part on a line of its own.
  */
 export const TACO_FORMATS = ['released', 'clean'] as const;
 export type TacoFormat = (typeof TACO_FORMATS)[number];
@@ -50,7 +50,7 @@ const ANCHORS: Record<TacoFormat, (language: string) => Anchors> = {
   },
   clean: (language) => {
     const [first, second, third] = labels(language);
-    return [`${first}\n`, `\n\n${second}\n`, `\n\n${third}\n`];
+    return [`${first} `, `\n${second} `, `\n${third} `];
   },
 };
 

@@ -27,6 +27,6 @@ const CONFIG: LlamaConfig = {
 const here = fileURLToPath(new URL('../../../samples/tiny-base/', import.meta.url));
 const start = `${here}start/`;
 const source = randomStart(CONFIG, 1);
-await writeModel(start, CONFIG, (name) => source.weight(name).data as Float32Array, { dtype: 'f32' });
+await writeModel(start, CONFIG, (name) => source.weight(name).data as Float32Array, { dtype: 'bf16' });
 copyFileSync(`${here}tokenizer.model`, `${start}tokenizer.model`);
 console.log(`${start}: a model of random weights`);

@@ -15,8 +15,9 @@ for language in LANGUAGES:
 for name in ["english", "nepali", "persian", "questions"]:
     for line in open(f"samples/text/pretraining/{name}.jsonl", encoding="utf-8"):
         lines.append(json.loads(line)["text"])
-# The chain's labels and the prompts' marks, so that they cost few tokens.
-lines += [f"Response in {language}: " for language in LANGUAGES] * 40
+# The chain's labels and the prompts' marks, so that they cost few tokens: at a line's start and after one.
+for before in ["", "a\n"]:
+    lines += [f"{before}Response in {language}: " for language in LANGUAGES] * 40
 lines += ["Instruction in English: ", "### Human: ", "### Assistant: ", "### Instruction: ", "### Response: "] * 40
 
 sentencepiece.SentencePieceTrainer.train(

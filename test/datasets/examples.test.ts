@@ -46,7 +46,7 @@ test('each task asks and answers its own', () => {
   const answers = {
     taco: [
       'पानी के हो?\nछोटो\n',
-      'Instruction in English:\nWhat is water?\nShort\n\nResponse in English:\nA liquid.\n\nResponse in Nepali:\nतरल हो।',
+      'Instruction in English: What is water?\nShort\nResponse in English: A liquid.\nResponse in Nepali: तरल हो।',
     ],
     'translate-to-english': ['Translate from Nepali to English.\nपानी के हो?\nछोटो\n', 'What is water?\nShort'],
     'translate-from-english': ['Translate from English to Nepali.\nA liquid.\n', 'तरल हो।'],

@@ -21,7 +21,7 @@ test('the released format, byte for byte', () => {
 test('the clean format', () => {
   assert.is(
     composeTaco(chain, 'Nepali', 'clean'),
-    'Instruction in English:\nWhat is rain?\n\nResponse in English:\nWater.\n\nIt falls.\n\nResponse in Nepali:\n पानी। ',
+    'Instruction in English: What is rain?\nResponse in English: Water.\n\nIt falls.\nResponse in Nepali:  पानी। ',
   );
 });
 
