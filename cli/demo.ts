@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
-import { type DemoAnswer, demo } from '../tasks/demo.js';
+import { type DemoAnswer, demo } from '../tasks/index.js';
 import { command } from './command.js';
 import { interruptSignal } from './interrupt.js';
 import { Progress } from './progress.js';

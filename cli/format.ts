@@ -27,8 +27,7 @@ function scaled(value: number, base: number, units: string[]): string {
 /** Three significant digits, without an exponent where none is needed. */
 export function digits(value: number): string {
   if (!Number.isFinite(value)) return String(value);
-  const text = Number(value.toPrecision(3));
-  return Math.abs(text) >= 100 || text === 0 ? text.toFixed(0) : text.toPrecision(3);
+  return value === 0 || Math.abs(value) >= 99.95 ? value.toFixed(0) : String(value.toPrecision(3));
 }
 
 /** 7512 → `2 h 05 min`. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // tacotune generate: text that goes on from a prompt, printed as it comes.
 import { z } from 'zod';
-import { DEFAULT_NEW_TOKENS, generate } from '../tasks/generate.js';
+import { DEFAULT_NEW_TOKENS, generate } from '../tasks/index.js';
 import { command, modelOptions } from './command.js';
 import { interruptSignal } from './interrupt.js';
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // tacotune inspect: what a path holds.
 import { z } from 'zod';
-import { type Inspection, inspect } from '../tasks/inspect.js';
+import { type Inspection, inspect } from '../tasks/index.js';
 import { command, jsonOption } from './command.js';
 import { bytes, quantity, table } from './format.js';
 

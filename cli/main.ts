@@ -86,39 +86,24 @@ try {
 
 /** yargs' message for a faulty command line as an error of ours, with the nearest command or flag. */
 function wrongUsage(message: string): UserError {
-  const command = COMMANDS.find(({ usage }) => usage.split(' ')[0] === args[0]);
+  const names = COMMANDS.map(({ usage }) => usage.split(' ')[0]!);
+  const command = COMMANDS[names.indexOf(args[0] ?? '')];
   const help = `'tacotune ${command ? `${args[0]} ` : ''}--help' shows what there is`;
   const usage = (expected: string, found: string, near?: string) =>
     new UserError({ expected, found, remedy: near ? `did you mean '${near}'?` : help, usage: true });
-  const missing = /^Missing required arguments?: (.*)$/.exec(message)?.[1];
-  if (missing)
-    return usage(
-      missing
-        .split(', ')
-        .map((name) => `--${name}`)
-        .join(' and '),
-      'none',
-    );
-  if (message.startsWith('Not enough non-option'))
-    return usage(`'tacotune ${command?.usage ?? '<command>'}'`, 'nothing more');
-  const empty = /^Not enough arguments following: (.*)$/.exec(message)?.[1];
-  if (empty) return usage(`a value after --${empty}`, 'none');
-  const unknown = /^Unknown (?:arguments?|commands?): (.*)$/.exec(message)?.[1]?.split(', ')[0];
-  if (unknown === undefined) return usage('a command line that can be understood', message);
-  if (!command)
-    return usage(
-      'a command',
-      `'${unknown}'`,
-      nearest(
-        unknown,
-        COMMANDS.map(({ usage }) => usage.split(' ')[0]!),
-      ),
-    );
-  if (args.some((arg) => arg === unknown))
-    return usage(`'tacotune ${command.usage}' with flags`, `'${unknown}' besides`);
-  const flag = args.find((arg) => arg.replace(/=.*/, '') === `--${unknown}`) ? `--${unknown}` : `-${unknown}`;
+  if (!command) return usage('a command', args[0] ? `'${args[0]}'` : 'none', args[0] && nearest(args[0], names));
+
+  const after = (opening: RegExp) => opening.exec(message) && message.slice(message.indexOf(':') + 2);
+  const missing = after(/^Missing required argument/);
+  if (missing) return usage(missing.replace(/[^, ]+/g, '--$&').replaceAll(',', ' and'), 'none');
+  const bare = after(/^Not enough arguments following/);
+  if (bare) return usage(`a value after --${bare}`, 'none');
+  if (message.startsWith('Not enough non-option')) return usage(`'tacotune ${command.usage}'`, 'nothing more');
+  const unknown = after(/^Unknown (argument|command)/)?.split(', ')[0];
+  if (!unknown) return usage('a command line that can be understood', message);
+  if (args.includes(unknown)) return usage(`'tacotune ${command.usage}' with flags`, `'${unknown}' besides`);
   const near = nearest(unknown, knownFlags());
-  return usage(`a flag of 'tacotune ${args[0]}'`, `'${flag}'`, near && `--${near}`);
+  return usage(`a flag of 'tacotune ${args[0]}'`, `'${unknown.length > 1 ? '-' : ''}-${unknown}'`, near && `--${near}`);
 }
 
 /** The flags of the command that is being parsed. */

@@ -42,7 +42,7 @@ export function flagsOf(schema: z.ZodObject, spell: (key: string) => string, pre
     const shape = z.toJSONSchema(member, { io: 'input', unrepresentable: 'any' }) as ValueShape & { default?: unknown };
     if (shape.type === 'object' || shape.items?.type === 'object') return [];
     const required = !member.safeParse(undefined).success;
-    const description = member.description ?? '';
+    const description = member.description ?? inner.description ?? '';
     const key = prefix + name;
     return [{ key, name: spell(key), schema: member, shape, description, required, default: shape.default }];
   });

@@ -2,7 +2,7 @@
 // tacotune plan: memory, work and time of a run, before it starts.
 import { z } from 'zod';
 import { loadRecipe } from '../recipes/index.js';
-import { type Plan, plan } from '../tasks/plan.js';
+import { type Plan, plan } from '../tasks/index.js';
 import { command, jsonOption, recipeArgument, setOption } from './command.js';
 import { bytes, duration, quantity, table } from './format.js';
 

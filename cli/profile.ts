@@ -3,7 +3,7 @@
 import { z } from 'zod';
 import { writeFileAtomically } from '../checkpoints/index.js';
 import { loadRecipe } from '../recipes/index.js';
-import { DEFAULT_STEPS, type Profile, type ProfileRow, profile, traceOf } from '../tasks/profile.js';
+import { DEFAULT_STEPS, type Profile, type ProfileRow, profile, traceOf } from '../tasks/index.js';
 import { command, jsonOption, recipeArgument, setOption } from './command.js';
 import { digits, duration, quantity, table } from './format.js';
 import { interruptSignal } from './interrupt.js';

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // tacotune score: the loss of every token of given texts.
 import { z } from 'zod';
-import { openForInference } from '../tasks/open-model.js';
-import { readScoreInputs, type Score, score, writeScores } from '../tasks/score.js';
+import { openForInference, readScoreInputs, type Score, score, writeScores } from '../tasks/index.js';
 import { command, modelOptions } from './command.js';
 import { digits, quantity } from './format.js';
 import { interruptSignal } from './interrupt.js';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { UserError } from '../errors.js';
 import { loadRecipe } from '../recipes/index.js';
-import { type RunEvent, resume, type StartEvent, train } from '../tasks/train.js';
+import { type RunEvent, resume, type StartEvent, train } from '../tasks/index.js';
 import { command, recipeArgument, setOption } from './command.js';
 import { bytes, digits, duration, quantity, table } from './format.js';
 import { interruptSignal } from './interrupt.js';

@@ -44,11 +44,7 @@ const stage = z.strictObject({
   learningRateFactor: z.number().positive().default(1).describe("factor on the run's learning rate"),
   steps: count.optional().describe('ends after so many steps'),
   tokens: count.optional().describe('ends after so many tokens'),
-  epochs: z
-    .number()
-    .positive()
-    .optional()
-    .describe('ends after so many passes over the data (1 where nothing else ends it)'),
+  epochs: count.optional().describe('ends after so many passes over the data (1 where nothing else ends it)'),
   heldOutLoss: z.number().positive().optional().describe('ends when the held-out loss is below this'),
   plateau: z
     .strictObject({

@@ -4,7 +4,7 @@
 // Uses Node alone, since it runs before any package is there.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -109,5 +109,6 @@ step(
       [join(nodeModules, 'typescript', 'bin', 'tsc')],
       'The messages above name the file and line.',
     );
+    chmodSync(join(root, 'dist', 'cli', 'main.js'), 0o755); // `npx tacotune` runs it through a link
   },
 );

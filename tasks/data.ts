@@ -108,6 +108,7 @@ async function openStage(
   const epochs = stage.epochs ?? (endless ? undefined : 1);
   const feed = (from?: Cursor) =>
     batches(training, { ...options, seed: seed + index, ...(epochs === undefined ? {} : { epochs }) }, from);
+  await checkExamples(batches(training, { ...options, seed, epochs: 1 }), data.tooLong === 'error');
   return {
     stage: {
       name: stage.name,
@@ -123,6 +124,11 @@ async function openStage(
     examples: count(training),
     heldOutExamples: count(heldOut),
   };
+}
+
+/** Meets now what would stop the run in its midst: no usable example, or where that is an error, one that is too long. */
+async function checkExamples(feed: AsyncGenerator<Fed>, all: boolean): Promise<void> {
+  for await (const _ of feed) if (!all) break;
 }
 
 /** Steps of a stage: said by the recipe, or counted by going through the data once. */

@@ -64,7 +64,7 @@ export function inspect(path: string): Inspection {
 
 function inspectDirectory(path: string): Inspection {
   const has = (name: string): boolean => existsSync(join(path, name));
-  if (has(RUN_FILES.log) || has(RUN_FILES.recipe)) {
+  if (has(RUN_FILES.log)) {
     const product = has('adapter_config.json') ? adapterOf(path) : has('config.json') ? modelOf(path) : {};
     return { ...product, kind: 'run', path, run: runSummary(path) };
   }

@@ -103,6 +103,7 @@ export function openForTraining(options: TrainingModelOptions): OpenedModel {
 }
 
 function opened(llama: Llama, files: ModelFiles, tokenizerPath: string | undefined): OpenedModel {
+  llama.device.trim(); // what quantising worked in
   let tokenizer: Tokenizer | undefined;
   return {
     llama,

@@ -152,11 +152,13 @@ export class RunFolder {
 
   /** Writes the adapter, or the whole model where all of it trains. Returns the files. */
   async saveResult(model: OpenedModel, recipe: Recipe): Promise<string[]> {
+    giveBackIdleMemory(model);
     return (await writeTrained(model, recipe, this.#path)).map((file) => this.#at(file));
   }
 
   /** Writes a checkpoint of a run that stands between two steps. */
   async saveState(run: TrainingRun, model: OpenedModel, recipe: Recipe): Promise<void> {
+    giveBackIdleMemory(model);
     const state: SavedState = {
       version: 1,
       training: run.state,
@@ -171,6 +173,11 @@ export class RunFolder {
       writeFileAtomically(join(folder, STATE), `${JSON.stringify(state)}\n`);
     });
   }
+}
+
+/** Between steps the memory of activations is only held for reuse: the copies that are written to files take its place. */
+function giveBackIdleMemory({ llama }: OpenedModel): void {
+  llama.device.trim();
 }
 
 /** The newest checkpoint of a run, or the one named. @throws UserError when it is damaged */

@@ -84,9 +84,11 @@ interface Item {
   labels: readonly number[];
 }
 
-function encoded({ tokenizer, files }: ScoringModel, input: ScoreInput): Item {
-  const { vocabularySize, maxPositions } = files.config;
-  const item = 'text' in input && input.text !== undefined ? ofText(tokenizer, input) : ofIds(input, vocabularySize);
+function encoded(model: ScoringModel, input: ScoreInput): Item {
+  const { vocabularySize, maxPositions } = model.files.config;
+  // Token ids need no tokenizer, and there may be none.
+  const isText = 'text' in input && input.text !== undefined;
+  const item = isText ? ofText(model.tokenizer, input) : ofIds(input, vocabularySize);
   if (item.ids.length > maxPositions) {
     throw new UserError({
       expected: `at most ${maxPositions} tokens, the model's context`,

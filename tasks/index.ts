@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// The entrance of tasks/: what a person can ask for, as typed functions. Each opens, checks and closes what it needs.
+export { type DemoAnswer, type DemoEvent, demo } from './demo.js';
+export { DEFAULT_NEW_TOKENS, type GenerateRequest, generate } from './generate.js';
+export { type Inspection, inspect } from './inspect.js';
+export { type ModelOptions, type OpenedModel, openForInference } from './open-model.js';
+export { type Plan, type PlanOptions, plan, type StagePlan } from './plan.js';
+export {
+  DEFAULT_STEPS,
+  type Profile,
+  type ProfileOptions,
+  type ProfileRow,
+  profile,
+  type StepRecord,
+  type TraceEvent,
+  traceOf,
+} from './profile.js';
+export { RUN_FILES } from './run-folder.js';
+export { readScoreInputs, type Score, type ScoreInput, score, writeScores } from './score.js';
+export { type ResumeOptions, type RunEvent, resume, type StartEvent, type TrainOptions, train } from './train.js';
