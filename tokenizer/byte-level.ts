@@ -3,8 +3,9 @@
 // merge. Every text can be spelled, and decoding is the concatenation of bytes. Special tokens are not its business.
 import type { Codec, CodecStream } from './codec.js';
 import { type MergeList, Merger } from './merger.js';
+import type { SplitPattern } from './split-pattern.js';
 import type { TokenBuffer } from './token-buffer.js';
-import { Utf8Decoder, utf8Bytes } from './utf8.js';
+import { isLoneSurrogate, Utf8Decoder, utf8Bytes } from './utf8.js';
 import { hashSeed, hashUnit, maxCachedUnits, WordCache } from './word-cache.js';
 
 export interface ByteLevelModel {
@@ -13,8 +14,8 @@ export interface ByteLevelModel {
   /** Bytes of each token. */
   bytes: readonly (Uint8Array | undefined)[];
   merges: MergeList;
-  /** Applied one within the other; sticky. What a pattern leaves over is a word of its own. */
-  patterns: readonly RegExp[];
+  /** Applied one within the parts of the other. What a pattern leaves over is a part of its own. */
+  patterns: readonly SplitPattern[];
   /** A word that is a token is taken whole, whatever the merges say. */
   ignoreMerges: boolean;
 }
@@ -47,41 +48,37 @@ export class ByteLevelCodec implements Codec {
   }
 
   encode(text: string, _continuation: boolean, out: TokenBuffer): void {
-    // A u-flag pattern sees a lone surrogate as one character, which is what it is replaced by.
-    const wellFormed = /\p{Surrogate}/u.test(text) ? text.replace(/\p{Surrogate}/gu, '\ufffd') : text;
-    if (text.length > this.#units.length || (this.#units.length > 1 << 23 && text.length < 1 << 20)) {
-      this.#units = new Uint16Array(Math.max(1024, text.length));
+    const { length } = text;
+    if (length > this.#units.length || (this.#units.length > 1 << 23 && length < 1 << 20)) {
+      this.#units = new Uint16Array(Math.max(1024, length));
     }
-    for (let i = 0; i < wellFormed.length; i++) this.#units[i] = wellFormed.charCodeAt(i);
-    this.#split(wellFormed, 0, 0, out);
+    for (let i = 0; i < length; i++) {
+      const unit = text.charCodeAt(i);
+      this.#units[i] = (unit & 0xf800) === 0xd800 && isLoneSurrogate(text, i) ? 0xfffd : unit;
+    }
+    if (length > 0) this.#split(0, length, 0, out);
   }
 
-  /** Splits by the pattern at `level` and those after it; `base` is the text's offset in the whole. */
-  #split(text: string, base: number, level: number, out: TokenBuffer): void {
+  /** Splits `units[from…to)` by the pattern at `level`, the parts by those after it. */
+  #split(from: number, to: number, level: number, out: TokenBuffer): void {
     const pattern = this.#model.patterns[level];
     if (!pattern) {
-      this.#word(base, base + text.length, out);
+      this.#word(from, to, out);
       return;
     }
-    const last = level + 1 === this.#model.patterns.length;
-    const part = (from: number, to: number): void => {
-      if (last) this.#word(base + from, base + to, out);
-      else this.#split(text.slice(from, to), base + from, level + 1, out);
-    };
-    let unmatched = 0; // start of what no match covers
-    for (let at = 0; at < text.length; ) {
-      pattern.lastIndex = at;
-      if (pattern.test(text) && pattern.lastIndex > at) {
-        const end = pattern.lastIndex;
-        if (unmatched < at) part(unmatched, at);
-        part(at, end);
+    let leftOver = from; // start of what no match covers
+    for (let at = from; at < to; ) {
+      const end = pattern.matchAt(this.#units, at, to);
+      if (end > at) {
+        if (leftOver < at) this.#split(leftOver, at, level + 1, out);
+        this.#split(at, end, level + 1, out);
         at = end;
-        unmatched = end;
+        leftOver = end;
       } else {
-        at += text.codePointAt(at)! > 0xffff ? 2 : 1;
+        at += (this.#units[at]! & 0xfc00) === 0xd800 ? 2 : 1;
       }
     }
-    if (unmatched < text.length) part(unmatched, text.length);
+    if (leftOver < to) this.#split(leftOver, to, level + 1, out);
   }
 
   #word(from: number, to: number, out: TokenBuffer): void {

@@ -3,7 +3,7 @@
 // bos, eos and added tokens from the small JSON files beside it. Everything wrong with a file is a UserError before any text
 // is encoded. Sizes are bounded first, so a wrong file of gigabytes is not read.
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { UserError } from '../errors.js';
 import type { AddedToken } from './added-tokens.js';
@@ -25,24 +25,19 @@ const maxJsonBytes = 128 << 20;
  */
 export function loadTokenizer(path: string): Tokenizer {
   const file = tokenizerFile(path);
-  const size = statSync(file).size;
+  const stats = statSync(file);
+  if (!stats.isFile()) throw new UserError({ expected: 'a regular file', found: 'a device or pipe', where: file });
   const head = headOf(file);
-  const json = /^\s*\{/.test(head.toString('latin1'));
-  const limit = json ? maxJsonBytes : maxModelBytes;
   const foreign = nameOfForeign(head);
-  if (foreign)
-    throw new UserError({
-      expected: 'a SentencePiece model or a tokenizer.json',
-      found: foreign.name,
-      where: file,
-      remedy: foreign.remedy,
-    });
+  if (foreign) {
+    const expected = 'a SentencePiece model or a tokenizer.json';
+    throw new UserError({ expected, found: foreign.name, where: file, remedy: foreign.remedy });
+  }
+  const json = file.endsWith('.json') || /^\ufeff?\s*[[{]/.test(head.toString('utf8'));
+  const limit = (json ? maxJsonBytes : maxModelBytes) / 2 ** 20;
+  const size = Math.ceil(stats.size / 2 ** 20);
   if (size > limit)
-    throw new UserError({
-      expected: `a tokenizer file of at most ${limit >> 20} MiB`,
-      found: `${Math.ceil(size / 2 ** 20)} MiB`,
-      where: file,
-    });
+    throw new UserError({ expected: `a tokenizer file of at most ${limit} MiB`, found: `${size} MiB`, where: file });
   const bytes = readFileSync(file);
   const settings = readSettings(dirname(file));
   const parts = json ? partsOfJson(bytes.toString('utf8'), file) : partsOfModel(bytes, file, settings);
@@ -88,8 +83,7 @@ function partsOfJson(text: string, file: string): FileParts {
   const id = (token: string | undefined): number | undefined => (token === undefined ? undefined : named.get(token));
   return {
     codec,
-    // As SentencePiece has it, an unknown token in output shows.
-    added: added.filter((token) => token.id !== unknownId),
+    added,
     named,
     bosId: id(before[0]),
     eosId: id(after[0]),
@@ -211,9 +205,13 @@ function nameOfForeign(head: Buffer): { name: string; remedy: string } | undefin
 }
 
 function headOf(file: string): Buffer {
-  const size = statSync(file).size;
-  if (size <= maxModelBytes) return readFileSync(file).subarray(0, 256);
-  return Buffer.alloc(0);
+  const head = Buffer.alloc(256);
+  const descriptor = openSync(file, 'r');
+  try {
+    return head.subarray(0, readSync(descriptor, head, 0, head.length, 0));
+  } finally {
+    closeSync(descriptor);
+  }
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -2,6 +2,7 @@
 // SentencePiece's "identity" normalisation: spaces become ▁, a ▁ goes in front, spaces may be squeezed. Keeps for every unit
 // of the result its offset in the text. Characters are left as they are, except lone surrogates: U+FFFD, as UTF-8 has it.
 import { type PieceModel, spaceMark } from './piece-model.js';
+import { isLoneSurrogate } from './utf8.js';
 
 const space = 0x20;
 
@@ -36,7 +37,8 @@ export class Normalizer {
     }
     for (let i = 0; i < text.length; i++) {
       const unit = text.charCodeAt(i);
-      units[length++] = unit === space ? spaceMark : (unit & 0xf800) === 0xd800 && isLone(text, i) ? 0xfffd : unit;
+      units[length++] =
+        unit === space ? spaceMark : (unit & 0xf800) === 0xd800 && isLoneSurrogate(text, i) ? 0xfffd : unit;
     }
     return length;
   }
@@ -68,7 +70,7 @@ export class Normalizer {
     let afterSpace = false;
     for (let i = from; i < text.length; i++) {
       const unit = text.charCodeAt(i);
-      const lone = (unit & 0xf800) === 0xd800 && isLone(text, i);
+      const lone = (unit & 0xf800) === 0xd800 && isLoneSurrogate(text, i);
       if (unit !== space) append(lone ? 0xfffd : unit, i);
       else if (!afterSpace) append(spaceMark, i);
       afterSpace = unit === space;
@@ -78,10 +80,4 @@ export class Normalizer {
     this.#offsets = offsets;
     return length;
   }
-}
-
-function isLone(text: string, index: number): boolean {
-  const high = (text.charCodeAt(index) & 0xfc00) === 0xd800;
-  // charCodeAt outside the text is NaN, and NaN & … is 0.
-  return (text.charCodeAt(index + (high ? 1 : -1)) & 0xfc00) !== (high ? 0xdc00 : 0xd800);
 }

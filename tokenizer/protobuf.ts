@@ -8,7 +8,7 @@ export interface Field {
   number: number;
   /** Byte offset in the file, for messages. */
   offset: number;
-  /** A varint (low 32 bits, signed), a 32-bit little-endian value as raw bytes, or the bytes of a string or message. */
+  /** A varint (unsigned, exact below 2^53), or the bytes of anything else. */
   value: number | Uint8Array;
 }
 
@@ -29,13 +29,13 @@ export function* fieldsOf(bytes: Uint8Array, where: string, base = 0): Generator
       if (at === bytes.length) throw broken('a whole number', 'the end of the data', start);
       if (shift > 63) throw broken('a number of at most 10 bytes', 'more', start);
       const byte = bytes[at++]!;
-      if (shift < 32) value |= (byte & 0x7f) << shift;
+      value += (byte & 0x7f) * 2 ** shift;
       if (byte < 0x80) return value;
     }
   };
   const take = (length: number, start: number): Uint8Array => {
-    if (length < 0 || length > bytes.length - at) {
-      throw broken(`at most ${bytes.length - at} more bytes`, `a field that claims ${length >>> 0}`, start);
+    if (length > bytes.length - at) {
+      throw broken(`at most ${bytes.length - at} more bytes`, `a field that claims ${length}`, start);
     }
     at += length;
     return bytes.subarray(at - length, at);
@@ -44,9 +44,9 @@ export function* fieldsOf(bytes: Uint8Array, where: string, base = 0): Generator
   while (at < bytes.length) {
     const start = at;
     const tag = varint();
-    const number = tag >>> 3;
+    const number = Math.floor(tag / 8);
     if (number === 0) throw broken('a field number ≥ 1', '0', start);
-    switch (tag & 7) {
+    switch (tag % 8) {
       case 0:
         yield { number, offset: base + start, value: varint() };
         break;
@@ -62,7 +62,7 @@ export function* fieldsOf(bytes: Uint8Array, where: string, base = 0): Generator
         yield { number, offset: base + start, value: take(4, start) };
         break;
       default:
-        throw broken('a field of wire type 0, 1, 2 or 5', `wire type ${tag & 7}`, start);
+        throw broken('a field of wire type 0, 1, 2 or 5', `wire type ${tag % 8}`, start);
     }
   }
 }

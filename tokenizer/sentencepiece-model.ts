@@ -6,9 +6,11 @@ import { UserError } from '../errors.js';
 import { type BytePairRules, type PieceModel, PieceType } from './piece-model.js';
 import { type Field, fieldsOf } from './protobuf.js';
 
-/** Far above real ones (the longest known piece has some hundred bytes): bounds the time that building merges takes. */
+// Far above real models (some hundred bytes, 256 thousand pieces, 20 million): they bound what loading takes.
 const maxPieceBytes = 1024;
 const maxPieces = 1 << 20;
+/** Sum over the pieces of length squared: what finding the merges costs. */
+const maxSquaredLengths = 1 << 27;
 
 interface RawModel {
   pieces: string[];
@@ -36,7 +38,12 @@ export function readSentencePieceModel(
   const refuse = (expected: string, found: string, remedy?: string): never => {
     throw new UserError({ expected, found, where, ...(remedy ? { remedy } : {}) });
   };
+  const squaredLengths = raw.pieces.reduce((sum, piece) => sum + piece.length ** 2, 0);
+  if (squaredLengths > maxSquaredLengths)
+    refuse('pieces of ordinary length', `a sum of squared lengths of ${squaredLengths}`);
   if (raw.pieces.length === 0) refuse('a SentencePiece model with pieces', 'none');
+  // It comes after the pieces, so a file cut between two of them lacks it.
+  if (raw.trainer.size === 0) refuse('a trainer_spec', 'none', 'The file may be truncated; fetch it again.');
 
   const setting = (spec: Map<number, Field['value']>, field: number, otherwise: number): number => {
     const value = spec.get(field) ?? otherwise;
@@ -64,6 +71,11 @@ export function readSentencePieceModel(
   if (setting(raw.trainer, 24, 0)) refuse('whitespace as prefix', 'treat_whitespace_as_suffix');
   if (!setting(raw.normalizer, 5, 1)) refuse('escape_whitespaces', 'escape_whitespaces switched off');
 
+  const removeExtraWhitespaces = setting(raw.normalizer, 4, 1) !== 0;
+  const spaced = raw.pieces.findIndex((piece, id) => raw.types[id] === PieceType.userDefined && piece.includes(' '));
+  if (removeExtraWhitespaces && spaced >= 0) {
+    refuse('no user-defined piece with a space where extra whitespace is removed', `'${raw.pieces[spaced]}'`);
+  }
   const byteFallback = setting(raw.trainer, 35, 0) !== 0;
   const { idOf, unknownId, byteIds } = index(raw, byteFallback, refuse);
   const control = (field: number, name: string): number | undefined => {
@@ -83,7 +95,7 @@ export function readSentencePieceModel(
     unknownSurface: text(raw.trainer, 44, ' \u2047 '),
     fuseUnknown: true,
     dummyPrefix: setting(raw.normalizer, 3, 1) ? 'always' : 'never',
-    removeExtraWhitespaces: setting(raw.normalizer, 4, 1) !== 0,
+    removeExtraWhitespaces,
     bosId: control(46, '<s>'),
     eosId: control(47, '</s>'),
     padId: control(48, '<pad>'),
@@ -104,7 +116,7 @@ function readFields(bytes: Uint8Array, where: string): RawModel {
     [3, raw.normalizer],
     [5, raw.denormalizer],
   ]);
-  const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   for (const { number, value, offset } of fieldsOf(bytes, where)) {
     if (!(value instanceof Uint8Array)) continue;
     const spec = specs.get(number);
@@ -122,11 +134,10 @@ function readFields(bytes: Uint8Array, where: string): RawModel {
       if (field.number === 1 && field.value instanceof Uint8Array) {
         if (field.value.length > maxPieceBytes)
           refuse(`pieces of at most ${maxPieceBytes} bytes`, `${field.value.length}`);
-        try {
-          piece = utf8.decode(field.value);
-        } catch {
+        piece = buffer.toString('utf8', field.offset, field.offset + field.value.length);
+        // Bad bytes read as U+FFFD; so may be one that is really there.
+        if (piece.includes('\ufffd') && !Buffer.from(piece).equals(field.value))
           refuse('a piece in UTF-8', 'other bytes');
-        }
       } else if (field.number === 2 && field.value instanceof Uint8Array && field.value.length === 4) {
         score = new DataView(field.value.buffer, field.value.byteOffset).getFloat32(0, true);
       } else if (field.number === 3 && typeof field.value === 'number') {
@@ -178,39 +189,47 @@ function bytePairRules(
   refuse: (expected: string, found: string) => never,
 ): BytePairRules {
   const idOf = new Map<string, number>(); // what merging can reach
-  const symbolOf = new Map<number, number>();
-  let symbols = pieces.length;
   for (const [id, piece] of pieces.entries()) {
     const type = types[id];
     // SentencePiece splits an unused piece again by the merges that made it, which depends on the whole text.
     if (type === PieceType.unused) refuse('no unused pieces in a bpe model', `'${piece}'`);
-    if (type !== PieceType.normal && type !== PieceType.userDefined) continue;
-    idOf.set(piece, id);
+    if (type === PieceType.normal || type === PieceType.userDefined) idOf.set(piece, id);
   }
+  const symbolOf = new Map<number, number>();
+  let symbols = pieces.length;
   const symbol = (part: string): number | undefined => {
+    if (!isOneCharacter(part)) return idOf.get(part);
     const codePoint = part.codePointAt(0)!;
-    if (part.length > (codePoint > 0xffff ? 2 : 1)) return idOf.get(part);
     const known = symbolOf.get(codePoint);
     if (known !== undefined) return known;
-    const made = idOf.get(part) ?? symbols++;
+    const made = idOf.get(part) ?? symbols++; // made up where the character is no piece
     symbolOf.set(codePoint, made);
     return made;
   };
+  // User-defined pieces are cut out of the text beforehand and take no part in merges.
+  const takesPart = (id: number | undefined): id is number => id !== undefined && types[id] !== PieceType.userDefined;
 
-  const ranks = new Map([...new Set(scores)].sort((a, b) => b - a).map((score, rank) => [score, rank]));
   const merges: number[] = [];
-  for (const [piece, id] of idOf) {
+  let rank = 0; // of the best score first; equal scores share a rank
+  let rankScore = Number.POSITIVE_INFINITY;
+  for (const [piece, id] of [...idOf].sort(([, a], [, b]) => scores[b]! - scores[a]!)) {
+    if (scores[id]! < rankScore) rank++;
+    rankScore = scores[id]!;
     symbol(piece);
-    for (let cut = 1; cut < piece.length; cut++) {
-      const unit = piece.charCodeAt(cut);
-      if (unit >= 0xdc00 && unit < 0xe000) continue; // inside a surrogate pair
+    for (let cut = isSurrogate(piece, 0) ? 2 : 1; cut < piece.length; cut += isSurrogate(piece, cut) ? 2 : 1) {
       const left = symbol(piece.slice(0, cut));
+      if (!takesPart(left)) continue;
       const right = symbol(piece.slice(cut));
-      if (left === undefined || right === undefined) continue;
-      // User-defined pieces are cut out of the text beforehand and take no part in merges.
-      if (types[left] === PieceType.userDefined || types[right] === PieceType.userDefined) continue;
-      merges.push(left, right, ranks.get(scores[id]!)!, id);
+      if (takesPart(right)) merges.push(left, right, rank, id);
     }
   }
   return { algorithm: 'bpe', merges, symbolOf };
+}
+
+function isSurrogate(text: string, index: number): boolean {
+  return (text.charCodeAt(index) & 0xf800) === 0xd800;
+}
+
+function isOneCharacter(text: string): boolean {
+  return text.length === (isSurrogate(text, 0) ? 2 : 1);
 }

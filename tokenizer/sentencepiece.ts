@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Text ↔ ids as SentencePiece does it: normalise (spaces become ▁, a ▁ in front), cut into pieces by merging (BPE) or by
 // probability (unigram), spell unknown characters in byte pieces. Special tokens are not its business.
-// Where no piece holds ▁ after another character, a text may be cut before each run of ▁ without changing the result; BPE
-// words are then cached. Otherwise the text is encoded as one word.
+// The text is encoded in words that no token can span (neighbours.ts); words cut by merging are cached.
 import type { Codec, CodecStream } from './codec.js';
 import { Merger } from './merger.js';
+import { Neighbours } from './neighbours.js';
 import { Normalizer } from './normalizer.js';
 import { type BytePairRules, type PieceModel, PieceType, spaceMark } from './piece-model.js';
 import type { TokenBuffer } from './token-buffer.js';
@@ -23,7 +23,7 @@ export class SentencePieceCodec implements Codec {
   readonly #normalizer: Normalizer;
   readonly #segment: SegmentWord;
   readonly #begin: () => void;
-  readonly #cutsAtSpaces: boolean;
+  readonly #neighbours: Neighbours;
   readonly #cache: WordCache | undefined;
   readonly #surfaces: readonly string[];
   readonly #byteOf: Int16Array; // of a byte piece its byte, else −1
@@ -34,12 +34,12 @@ export class SentencePieceCodec implements Codec {
     this.size = model.pieces.length;
     this.prefixesOnlyFirst = model.dummyPrefix === 'first';
     this.#normalizer = new Normalizer(model);
-    this.#cutsAtSpaces = spacesOnlyLead(model);
+    this.#neighbours = new Neighbours(model.pieces);
     if (model.segmentation.algorithm === 'bpe') {
       this.kind = 'sentencepiece-bpe' as const;
       this.#segment = this.#bytePairSegmenter(model.segmentation);
       this.#begin = () => {};
-      if (this.#cutsAtSpaces) this.#cache = new WordCache();
+      this.#cache = new WordCache();
     } else {
       this.kind = 'sentencepiece-unigram' as const;
       const unigram = new Unigram(model, model.segmentation);
@@ -61,19 +61,22 @@ export class SentencePieceCodec implements Codec {
     const length = normalizer.run(text, continuation);
     const { units } = normalizer;
     this.#begin();
-    if (this.#cutsAtSpaces) this.#encodeWords(units, length, out);
-    else if (length > 0) this.#segment(units, 0, length, out);
+    this.#encodeWords(units, length, out);
     if (!this.#model.byteIds && this.#model.fuseUnknown) this.#fuseUnknown(out, first);
     for (let i = first; i < out.length; i++) out.starts[i] = normalizer.offsetOf(out.starts[i]!);
   }
 
   #encodeWords(units: Uint16Array, length: number, out: TokenBuffer): void {
     const cache = this.#cache;
+    const neighbours = this.#neighbours;
     for (let from = 0; from < length; ) {
-      let to = from;
-      let hash = hashSeed;
-      while (to < length && units[to] === spaceMark) hash = hashUnit(hash, units[to++]!);
-      while (to < length && units[to] !== spaceMark) hash = hashUnit(hash, units[to++]!);
+      let unit = units[from]!;
+      let hash = hashUnit(hashSeed, unit);
+      let to = from + 1;
+      while (to < length && neighbours.mayJoin(unit, units[to]!)) {
+        unit = units[to++]!;
+        hash = hashUnit(hash, unit);
+      }
       const cached = cache && to - from <= maxCachedUnits ? cache : undefined;
       if (!cached?.appendTo(out, units, from, to, hash)) {
         const first = out.length;
@@ -87,7 +90,8 @@ export class SentencePieceCodec implements Codec {
   #bytePairSegmenter({ merges, symbolOf }: BytePairRules): SegmentWord {
     // What never merges is −2 − code point; the table answers for the basic plane, where nearly all text is.
     const basicSymbols = new Int32Array(0x10000);
-    for (let unit = 0; unit < 0x10000; unit++) basicSymbols[unit] = symbolOf.get(unit) ?? -2 - unit;
+    for (let unit = 0; unit < 0x10000; unit++) basicSymbols[unit] = -2 - unit;
+    for (const [codePoint, symbol] of symbolOf) if (codePoint < 0x10000) basicSymbols[codePoint] = symbol;
     const codePointOf = new Map([...symbolOf].map(([codePoint, symbol]) => [symbol, codePoint]));
     const userDefined = userDefinedPieces(this.#model);
     const merger = new Merger(merges);
@@ -175,17 +179,6 @@ export class SentencePieceCodec implements Codec {
   piece(id: number): string | undefined {
     return this.#model.pieces[id];
   }
-}
-
-/** Whether no piece that text can yield holds ▁ after something else. */
-function spacesOnlyLead({ pieces, types }: PieceModel): boolean {
-  const mark = String.fromCharCode(spaceMark);
-  return pieces.every((piece, id) => {
-    if (types[id] === PieceType.control || types[id] === PieceType.unknown || types[id] === PieceType.byte) return true;
-    let lead = 0;
-    while (piece[lead] === mark) lead++;
-    return !piece.includes(mark, lead);
-  });
 }
 
 /** Pieces that are cut out of the text before anything merges, by their first unit, the longest first. */

@@ -7,7 +7,7 @@ import type { AddedToken } from './added-tokens.js';
 import type { ByteLevelModel } from './byte-level.js';
 import type { MergeList } from './merger.js';
 import { type PieceModel, PieceType } from './piece-model.js';
-import { byteLevelPattern, splitPattern } from './split-pattern.js';
+import { byteLevelPattern, SplitPattern } from './split-pattern.js';
 
 export interface TokenizerJson {
   model: ({ form: 'byte-level' } & ByteLevelModel) | ({ form: 'sentencepiece' } & PieceModel);
@@ -21,7 +21,7 @@ export interface TokenizerJson {
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 type JsonObject = { [key: string]: Json };
 
-/** Ids up to here are taken for real; beyond, an array by id would be a way to exhaust memory. */
+/** Ids beyond this, or with wide gaps, would be a way to exhaust memory through arrays by id. */
 const maxId = 1 << 22;
 
 /** @throws UserError where the text is no `tokenizer.json` or one with unsupported steps; `where` names the file. */
@@ -31,7 +31,7 @@ export function readTokenizerJson(text: string, where: string): TokenizerJson {
   };
   let root: Json;
   try {
-    root = JSON.parse(text) as Json;
+    root = JSON.parse(text.replace(/^\ufeff/, '')) as Json;
   } catch (error) {
     return refuse('JSON', error instanceof Error ? error.message : String(error));
   }
@@ -65,7 +65,10 @@ function readVocabulary(vocabulary: Json | undefined, refuse: Refuse): (string |
       refuse('ids that are all different', `${id} for '${pieces[id as number]}' and '${piece}'`);
     pieces[id as number] = piece;
   }
-  if (pieces.length === 0) refuse("tokens in 'model.vocab'", 'none');
+  const count = Object.keys(vocabulary).length;
+  if (count === 0) refuse("tokens in 'model.vocab'", 'none');
+  if (pieces.length > 2 * count + 65536)
+    refuse('ids without wide gaps', `${count} tokens with ids up to ${pieces.length - 1}`);
   return Array.from(pieces);
 }
 
@@ -114,7 +117,7 @@ function byteLevelModel(
   where: string,
 ): TokenizerJson['model'] {
   if (root['normalizer']) refuse('no normalizer before byte-level BPE', describe(root['normalizer']));
-  const patterns: RegExp[] = [];
+  const patterns: SplitPattern[] = [];
   let byteLevel = false;
   for (const step of steps(root['pre_tokenizer'], 'pretokenizers')) {
     if (byteLevel) refuse('ByteLevel as the last pre-tokenizer', describe(step));
@@ -122,15 +125,14 @@ function byteLevelModel(
       byteLevel = true;
       if (step['add_prefix_space'] !== false)
         refuse('ByteLevel with add_prefix_space false', describe(step['add_prefix_space']));
-      if (step['use_regex'] !== false) patterns.push(splitPattern(byteLevelPattern, where));
+      if (step['use_regex'] !== false) patterns.push(new SplitPattern(byteLevelPattern, where));
     } else if (step['type'] === 'Split' && step['behavior'] === 'Isolated' && step['invert'] !== true) {
-      const pattern = isObject(step['pattern'] ?? null) ? (step['pattern'] as JsonObject) : {};
-      if (typeof pattern['Regex'] === 'string') patterns.push(splitPattern(pattern['Regex'], where));
-      else if (typeof pattern['String'] === 'string')
-        patterns.push(splitPattern(pattern['String'].replace(/\W/gu, '\\$&'), where));
+      const pattern = isObject(step['pattern']) ? step['pattern'] : {};
+      if (typeof pattern['Regex'] === 'string') patterns.push(new SplitPattern(pattern['Regex'], where));
+      else if (typeof pattern['String'] === 'string') patterns.push(SplitPattern.literal(pattern['String'], where));
       else refuse('a Regex or String to split at', describe(step));
     } else if (step['type'] === 'Digits') {
-      patterns.push(splitPattern(step['individual_digits'] === true ? '\\p{N}' : '\\p{N}+', where));
+      patterns.push(new SplitPattern(step['individual_digits'] === true ? '\\p{N}' : '\\p{N}+', where));
     } else {
       refuse('pre-tokenizers Split (isolated), Digits and ByteLevel', describe(step));
     }
@@ -163,7 +165,7 @@ function sentencePieceModel(
   let dummyPrefix: PieceModel['dummyPrefix'] = 'never';
   let marksSpaces = false;
   for (const step of steps(root['normalizer'], 'normalizers')) {
-    const pattern = isObject(step['pattern'] ?? null) ? (step['pattern'] as JsonObject)['String'] : undefined;
+    const pattern = isObject(step['pattern']) ? step['pattern']['String'] : undefined;
     if (step['type'] === 'Prepend' && step['prepend'] === '▁') dummyPrefix = 'always';
     else if (step['type'] === 'Replace' && pattern === ' ' && step['content'] === '▁') marksSpaces = true;
     else refuse("normalizers Prepend '▁' and Replace ' ' by '▁'", describe(step));
@@ -201,6 +203,7 @@ function sentencePieceModel(
     byteIds,
     unknownId,
     unknownSurface: ' \u2047 ',
+    // (Of broken bytes in output Hugging Face replaces a whole run; we replace the bad ones, as SentencePiece does.)
     fuseUnknown: model['fuse_unk'] === true,
     dummyPrefix,
     removeExtraWhitespaces: false,
@@ -228,13 +231,12 @@ function template(postProcessor: Json | undefined): { before: string[]; after: s
   return { before, after };
 }
 
-/** A step, or the steps of a Sequence. */
-function steps(value: Json | undefined, key: string): JsonObject[] {
-  if (!isObject(value ?? null)) return [];
-  const step = value as JsonObject;
-  if (step['type'] !== 'Sequence') return [step];
-  const list = step[key];
-  return Array.isArray(list) ? list.flatMap((item) => steps(item, key)) : [];
+/** A step, or the steps of a Sequence. One nested too deep is left as it is, for the caller to refuse. */
+function steps(value: Json | undefined, key: string, depth = 0): JsonObject[] {
+  if (!isObject(value)) return [];
+  const list = value[key];
+  if (value['type'] !== 'Sequence' || !Array.isArray(list) || depth > 4) return [value];
+  return list.flatMap((item) => steps(item, key, depth + 1));
 }
 
 /**
@@ -274,9 +276,11 @@ function isId(value: Json | undefined): value is number {
   return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= maxId;
 }
 
-/** A value for an error message, short. */
+/** A value for an error message, short and without what is nested in it. */
 function describe(value: Json | undefined): string {
   if (value === undefined) return 'nothing';
-  const text = JSON.stringify(value);
+  const text = JSON.stringify(value, (key, inner) =>
+    key !== '' && typeof inner === 'object' && inner !== null ? '…' : inner,
+  );
   return text.length > 120 ? `${text.slice(0, 120)}…` : text;
 }

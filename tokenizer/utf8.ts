@@ -76,3 +76,10 @@ export function utf8Bytes(codePoint: number, bytes: Uint8Array): number {
   bytes[0] = (codePoint >> (6 * trail)) | ((0xf0 << (3 - trail)) & 0xff);
   return trail + 1;
 }
+
+/** Whether the surrogate at `index` lacks its other half. */
+export function isLoneSurrogate(text: string, index: number): boolean {
+  const high = (text.charCodeAt(index) & 0xfc00) === 0xd800;
+  // charCodeAt outside the text is NaN, and NaN & … is 0.
+  return (text.charCodeAt(index + (high ? 1 : -1)) & 0xfc00) !== (high ? 0xdc00 : 0xd800);
+}

@@ -3,8 +3,8 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import * as assert from 'uvu/assert';
-import { loadTokenizer, textOfBytes } from '../tokenizer/index.js';
-import { shared, suite } from './support/harness.js';
+import { loadTokenizer, textOfBytes } from '../../tokenizer/index.js';
+import { shared, suite } from '../support/harness.js';
 
 interface Row {
   kind: string;
