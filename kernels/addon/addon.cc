@@ -3,6 +3,8 @@
 // kernels/binding.ts types all of it and is the only file that loads it.
 #include <napi.h>
 
+#include <atomic>
+
 #include "checks.h"
 #include "export-op.h"
 #include "kernels/cpu/dispatch.h"
@@ -12,7 +14,7 @@
 namespace tacotune::addon {
 namespace {
 
-const Kernels* active = nullptr;
+std::atomic<const Kernels*> active{nullptr};
 
 Napi::Value instruction_sets(const Napi::CallbackInfo& info) {
   Napi::Array names = Napi::Array::New(info.Env());
@@ -35,11 +37,15 @@ Napi::Value select_instruction_set(const Napi::CallbackInfo& info) {
 
 Napi::Value instruction_set(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), active_kernels().name); }
 
-Napi::Value get_threads(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), static_cast<double>(thread_count())); }
+Napi::Value get_threads(const Napi::CallbackInfo& info) {
+  const std::lock_guard<std::mutex> lock(op_mutex);
+  return Napi::Number::New(info.Env(), static_cast<double>(thread_count()));
+}
 
 Napi::Value set_threads(const Napi::CallbackInfo& info) {
   const double count = info[0].IsNumber() ? info[0].As<Napi::Number>().DoubleValue() : 0;
   if (!(count >= 1 && count <= 256) || count != std::floor(count)) throw Napi::RangeError::New(info.Env(), "expected 1 to 256 threads");
+  const std::lock_guard<std::mutex> lock(op_mutex);
   set_thread_count(static_cast<Int>(count));
   return info.Env().Undefined();
 }
@@ -48,6 +54,7 @@ Napi::Value set_threads(const Napi::CallbackInfo& info) {
 Napi::Value multiply_add_ceiling(const Napi::CallbackInfo& info) {
   if (!info[0].IsNumber() || !info[1].IsNumber()) throw Napi::TypeError::New(info.Env(), "multiplyAddCeiling: expected compute and steps");
   if (!active_kernels().multiply_add_ceiling) throw Napi::Error::New(info.Env(), "multiplyAddCeiling: the reference has none");
+  const std::lock_guard<std::mutex> lock(op_mutex);
   const Int compute = info[0].As<Napi::Number>().Int64Value(), steps = info[1].As<Napi::Number>().Int64Value();
   return Napi::Number::New(info.Env(), static_cast<double>(active_kernels().multiply_add_ceiling(compute, steps)));
 }
@@ -55,6 +62,7 @@ Napi::Value multiply_add_ceiling(const Napi::CallbackInfo& info) {
 Napi::Value get_scratch_bytes(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), static_cast<double>(scratch_bytes())); }
 
 Napi::Value free_scratch(const Napi::CallbackInfo& info) {
+  const std::lock_guard<std::mutex> lock(op_mutex);
   release_scratch();
   return info.Env().Undefined();
 }
@@ -63,7 +71,7 @@ Napi::Value free_scratch(const Napi::CallbackInfo& info) {
 
 const Kernels& active_kernels() {
   if (!active) active = available_kernels(0);
-  return *active;
+  return *active.load();
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {

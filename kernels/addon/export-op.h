@@ -7,6 +7,7 @@
 
 #include <cctype>
 #include <cmath>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -18,6 +19,10 @@ namespace tacotune::addon {
 
 /// The implementation in use; set by selectInstructionSet.
 const Kernels& active_kernels();
+
+/// Held while an op runs or its surroundings change. The addon is loaded once for all of a process's JavaScript threads,
+/// and an op has the thread pool and the scratch memory to itself.
+inline std::mutex op_mutex;
 
 /// The k-th word of a blank-separated list.
 inline std::string word(const char* list, size_t k) {
@@ -166,6 +171,7 @@ void export_op(Napi::Env env, Napi::Object exports, const char* name, const char
         throw std::invalid_argument("expected " + std::to_string(sizeof...(Args)) + " arguments (" + names + "), got " + std::to_string(info.Length()));
       auto* op = active_kernels().*member;
       if (!op) throw std::runtime_error(std::string("unsupported by the instruction set '") + active_kernels().name + "'");
+      const std::lock_guard<std::mutex> lock(op_mutex);
       call(info, names, check, op, std::index_sequence_for<Args...>());
     } catch (const std::invalid_argument& e) {
       throw Napi::RangeError::New(info.Env(), std::string(name) + ": " + e.what());

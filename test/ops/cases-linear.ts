@@ -22,6 +22,12 @@ const products = [
   { M: 50, N: 130, K: 2100 }, // beyond one block of K
   { M: 150, N: 64, K: 96 },
   { M: 16, N: 300, K: 128 },
+  { M: 1, N: 33, K: 288 }, // up to four rows of whole spans of 32 are not packed
+  { M: 2, N: 70, K: 64 },
+  { M: 3, N: 40, K: 96 },
+  { M: 4, N: 9, K: 352 },
+  { M: 70, N: 5, K: 33 }, // fewer columns than rows: transposed
+  { M: 200, N: 20, K: 600 },
 ];
 const typicalProduct = { M: 512, N: 4096, K: 4096 };
 
