@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // How much scratch memory ops take for themselves, from shapes and threads alone, so that a run can be planned before it
 // starts. An upper bound on every instruction set and compute type; `native().scratchBytes()` has what is really held. The
-// constants are those of cpu/gemm.inc and cpu/cross_entropy.inc, and a test holds the two together.
+// constants are those of cpu/gemm.inc, cross_entropy.inc and attention.inc, and a test holds the two together.
 
 const PACKED_A_BYTES = 16 * 2 ** 20;
 const PANEL_BYTES = 4 * 64 * 512; // a thread
 const NARROW = 64;
 const LOGITS_BYTES = 32 * 2 ** 20;
 const MIN_LOGITS_ROWS = 64;
+const ATTENTION = {
+  rows: 48,
+  keys: 64,
+  leastKeys: 60,
+  panelWidth: 128,
+  panelStride: 144,
+  tasks: 16,
+  leastPartKeys: 256,
+};
 
 /** Memory is taken in pages, large pieces in large pages (cpu/threads.cc). */
 function paged(bytes: number): number {
@@ -21,7 +30,7 @@ function logitsRows(M: number, V: number): number {
   return Math.min(M, Math.max(MIN_LOGITS_ROWS, fitting));
 }
 
-type Slot = 'packed' | 'panels' | 'logits' | 'rows' | 'labels';
+type Slot = 'packed' | 'panels' | 'logits' | 'rows' | 'labels' | 'attention';
 
 /**
  * Scratch memory of a sequence of ops. It is kept in slots by purpose; a slot grows to the largest need and stays, so the
@@ -67,5 +76,18 @@ export class ScratchPlan {
     this.#need('rows', paged(4 * rows * C));
     this.#need('logits', paged(4 * rows * V));
     return this.linear(rows, V, C); // fewer rows, in the last chunk or without targets, need no more
+  }
+
+  /** attentionForward and attentionBackward of q (B,T,Hq,D) over k and v (B,T,Hkv,D). */
+  attention(B: number, T: number, Hq: number, Hkv: number, D: number): number {
+    const { rows, keys, leastKeys, panelWidth, panelStride, tasks, leastPartKeys } = ATTENTION;
+    const panel = (capacity: number) => Math.ceil(D / panelWidth) * capacity * panelStride;
+    const parts = Math.max(1, Math.min(Math.ceil(tasks / Math.max(1, B * Hkv)), Math.floor(T / leastPartKeys)));
+    const partKeys = Math.ceil(Math.ceil(T / leastKeys) / parts) * keys;
+    // The backward pass: keys, values and their gradients of a part; queries, dout and dq of a tile; scores and theirs.
+    const floats = 4 * panel(partKeys) + 3 * panel(rows) + 2 * rows * (D + keys);
+    this.#need('attention', this.#threads * paged(4 * floats));
+    this.#need('rows', paged(4 * (parts - 1) * B * T * Hq * D));
+    return this.bytes;
   }
 }

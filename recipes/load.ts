@@ -50,7 +50,7 @@ export function loadRecipe(nameOrPath: string, changes: readonly string[] = []):
   const values = (document.toJS() ?? {}) as Record<string, unknown>;
   resolvePaths(values, dirname(resolve(path)));
   const changed = applyChanges(values, changes);
-  const recipe = check(changed, (place) => whereIs(document, lines, place, path));
+  const recipe = check(changed, (place) => changeAt(changes, place) ?? whereIs(document, lines, place, path));
   return { recipe, name: basename(path).replace(/\.ya?ml$/, '') };
 }
 
@@ -71,13 +71,18 @@ type Place = readonly PropertyKey[];
 function check(values: unknown, where: (place: Place) => string): Recipe {
   const parsed = recipeSchema.safeParse(values);
   if (parsed.success) return parsed.data;
-  const faults = parsed.error.issues.map((issue) => `${where(issue.path)}: ${describe(issue)}`);
+  const faults = parsed.error.issues.map((issue) => `${where(placeOf(issue))}: ${describe(issue)}`);
   throw new UserError({
     expected: 'a valid recipe',
     found: faults.length === 1 ? 'a fault' : `${faults.length} faults`,
     where: faults.join('\n         '),
     remedy: "'tacotune train --help' lists every key",
   });
+}
+
+/** Where a fault lies; that of an unknown key is the key's own. */
+function placeOf(issue: z.core.$ZodIssue): Place {
+  return issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0]!] : issue.path;
 }
 
 /** One fault in words; for an unknown key with the nearest known one. */
@@ -106,6 +111,13 @@ function keysAt(place: Place): string[] {
   let schema = z.toJSONSchema(recipeSchema, { io: 'input', unrepresentable: 'any' }) as JsonSchema | undefined;
   for (const key of place) schema = typeof key === 'number' ? schema?.items : schema?.properties?.[String(key)];
   return Object.keys(schema?.properties ?? {});
+}
+
+/** The change that a place comes from, if one does. */
+function changeAt(changes: readonly string[], place: Place): string | undefined {
+  const path = `${place.join('.')}.`;
+  const change = changes.find((text) => path.startsWith(`${text.slice(0, text.indexOf('='))}.`));
+  return change && `--set ${change}`;
 }
 
 /** The line of the nearest enclosing thing that the file has. */

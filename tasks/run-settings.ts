@@ -5,12 +5,14 @@ import {
   type Compute,
   type LlamaConfig,
   type LoraSettings,
+  nativeScratch,
   type PlanRequest,
   planRun,
   planWithin,
   type RunPlan,
   type TrainingSettings,
 } from '../engine/index.js';
+import { native } from '../kernels/index.js';
 import type { Recipe } from '../recipes/index.js';
 
 /** What a plan must know of a model: no weights. */
@@ -69,6 +71,7 @@ export async function planOf(
     B: recipe.batch.rows,
     T: recipe.batch.context,
     settings,
+    scratchOf: nativeScratch(native().threads()),
   };
   const budget = memory.budgetBytes - memory.runtimeBytes;
   if (recipe.activations !== 'auto') {
@@ -89,9 +92,12 @@ export interface MemoryBudget {
 /** Of the memory that the system (or the container) can still give: the rest is left to others. */
 const USABLE_SHARE = 0.9;
 
+/** What JavaScript's heap and compiled code grow by in a run: 2 to 20 MiB measured, more where text is cut into tokens. */
+const HEAP_GROWTH = 8 * 2 ** 20;
+
 /** What a recipe allows, or most of what is free; and what this process holds already. Ask before the model is opened. */
 export function memoryBudget({ memoryGiB }: Pick<Recipe, 'memoryGiB'>): MemoryBudget {
-  const runtimeBytes = process.memoryUsage.rss();
+  const runtimeBytes = process.memoryUsage.rss() + HEAP_GROWTH;
   const budgetBytes =
     memoryGiB === undefined ? runtimeBytes + USABLE_SHARE * process.availableMemory() : memoryGiB * 2 ** 30;
   return { budgetBytes, runtimeBytes };

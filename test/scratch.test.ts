@@ -97,6 +97,33 @@ test('the fused head holds what the plan says', () => {
   });
 });
 
+test('attention holds what the plan says', () => {
+  const shapes: [number, number, number, number, number][] = [
+    [1, 12, 2, 1, 8],
+    [2, 130, 4, 2, 64],
+    [1, 600, 4, 1, 32], // keys in several parts
+    [1, 70, 2, 2, 160], // wider than a slab
+  ];
+  everywhere((_, threads) => {
+    for (const [B, T, Hq, Hkv, D] of shapes) {
+      addon.releaseScratch();
+      const query = () => new Float32Array(B * T * Hq * D).fill(0.1);
+      const key = () => new Float32Array(B * T * Hkv * D).fill(0.1);
+      const [out, lse, q, k, v, starts] = [
+        query(),
+        new Float32Array(B * Hq * T),
+        query(),
+        key(),
+        key(),
+        new Int32Array(B * T),
+      ];
+      addon.attentionForward(out, lse, q, k, v, starts, B, T, T, Hq, Hkv, D);
+      addon.attentionBackward(query(), key(), key(), query(), q, k, v, out, lse, starts, B, T, Hq, Hkv, D);
+      bounds(new ScratchPlan(threads).attention(B, T, Hq, Hkv, D), `B=${B} T=${T} Hq=${Hq} Hkv=${Hkv} D=${D}`);
+    }
+  });
+});
+
 test('a sequence of ops holds the largest need of each slot', () => {
   everywhere((compute, threads) => {
     const plan = new ScratchPlan(threads);

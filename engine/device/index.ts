@@ -28,3 +28,4 @@ export {
 export { NativeDevice, type NativeDeviceOptions, preferredCompute } from './native.js';
 export { type OpTotal, type PlanCounters, type PlanDevice, planDevice, type ScratchRule, totalFlops } from './plan.js';
 export { type OpCall, type ProfileDevice, profileDevice } from './profile.js';
+export { nativeScratch } from './scratch.js';

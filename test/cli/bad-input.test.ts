@@ -117,7 +117,7 @@ const TRAINING: Case[] = [
     name: 'an unknown key in a change',
     spoil: () => {},
     args: ['--set', 'batch.contxt=3'],
-    patterns: [/batch\.contxt: unknown key; did you mean 'context'\?/],
+    patterns: [/where: --set batch\.contxt=3: batch\.contxt: unknown key; did you mean 'context'\?/],
   },
   {
     name: 'no recipe',
