@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// score[j] = q·k[j]/√D for the keys j in starts … p, P = softmax(score), out = Σ P[j]·v[j], lse = log Σ exp(score[j]).
+// Attention: score[j] = q·k[j]/√D for the keys j in starts … p, P = softmax(score), out = Σ P[j]·v[j], lse = log Σ exp(score[j]).
 //
 // Backward: dP[j] = dout·v[j], dscore[j] = P[j]·(dP[j] - Σ P·dP) where Σ P·dP = dout·out, and
 //   dv[j] += P[j]·dout,  dq += dscore[j]·k[j]/√D,  dk[j] += dscore[j]·q/√D.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// logits = inp·weightᵀ, loss[m] = logsumexp(logits[m]) - logits[m][labels[m]]; rows with label -100 have no loss.
+// Head and cross-entropy: logits = inp·weightᵀ, loss[m] = logsumexp(logits[m]) - logits[m][labels[m]]; rows with label -100 have no loss.
 //
 // Backward: dlogits[v] = softmax(logits)[v] - (v == label); dinp = scale·dlogits·weight, dweight += scale·dlogitsᵀ·inp. As an
 // operand of those products dlogits is rounded to the compute type too; the scale is applied after them.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Element i is kept where the uniform number philox(seed, i) is at least p, and scaled by 1/(1-p). The gradient passes
+// Dropout: element i is kept where the uniform number philox(seed, i) is at least p, and scaled by 1/(1-p). The gradient passes
 // where the element passed: nothing is stored, the numbers are drawn again.
 #include "reference.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// out[m] = weight[ids[m]]
+// Embedding: out[m] = weight[ids[m]]
 #include "numbers.h"
 #include "reference.h"
 

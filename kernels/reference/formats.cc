@@ -41,7 +41,7 @@ void nf4_double_quantize(U8Out absmax_codes, F32Out nested, F32Out offset, F32In
     const float largest = largest_size(centred, size);
     const float scale = largest > 0 ? 1.0f / largest : 0.0f;
     nested.data[start / 256] = largest;
-    for (Int i = 0; i < size; i++) absmax_codes.data[start + i] = nearest_code(signed_dynamic_map(), centred[i] * scale);
+    for (Int i = 0; i < size; i++) absmax_codes.data[start + i] = nearest_code(SIGNED_DYNAMIC_MAP, centred[i] * scale);
   }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// out = alpha·inp·weightᵀ over a dense or an NF4 weight. Both operands of a product are rounded to the compute type; the
+// Linear layers: out = alpha·inp·weightᵀ over a dense or an NF4 weight. Both operands of a product are rounded to the compute type; the
 // products of two bf16 numbers are exact in double, so only the result is rounded.
 #include "numbers.h"
 #include "reference.h"

@@ -2,10 +2,10 @@
 // Number formats in their plainest form: bf16 and f16 by arithmetic on values, NF4 and dynamic 8-bit codes by search in
 // their tables. Knows no op. The SIMD kernels have their own conversions; that the two agree is tested.
 #pragma once
-#include <array>
 #include <cstdint>
 #include <vector>
 
+#include "kernels/quant.h"
 #include "kernels/types.h"
 
 namespace tacotune::reference {
@@ -25,12 +25,8 @@ std::vector<float> dense_values(BytesIn bytes, Int type, Int n, Int compute);
 /// All values of an NF4 tensor, rounded to the compute type (empty absmax_codes: absmax is one per block of 64).
 std::vector<float> nf4_values(U8In codes, U8In absmax_codes, F32In absmax, float absmax_offset, Int n, Int compute);
 
-using Codebook = std::array<float, 256>;
-/// The dynamic maps of bitsandbytes (Dettmers et al. 2022): for signed values in [-1,1], and for values in [0,1].
-const Codebook& signed_dynamic_map();
-const Codebook& unsigned_dynamic_map();
 /// The code whose value is nearest to x, the lower one of two equally near.
-uint8_t nearest_code(const Codebook& map, float x);
+uint8_t nearest_code(const DynamicMap& map, float x);
 /// The NF4 code of a value in [-1,1].
 uint8_t nf4_code(float x);
 

@@ -25,7 +25,7 @@ void adamw(F32Out param, F32In grad, F32Out m, F32Out v, Int n, double learning_
 
 void adamw_8bit(F32Out param, F32In grad, U8Out m, U8Out v, F32Out m_absmax, F32Out v_absmax, Int n, double learning_rate,
                 double beta1, double beta2, double eps, double weight_decay, Int step, double grad_scale) {
-  const Codebook &m_map = signed_dynamic_map(), &v_map = unsigned_dynamic_map();
+  const DynamicMap &m_map = SIGNED_DYNAMIC_MAP, &v_map = UNSIGNED_DYNAMIC_MAP;
   // The kernel holds its rates in f32: 1 - 0.999 is 1.3e-5 larger there, and v with it.
   const float b1 = static_cast<float>(beta1), b2 = static_cast<float>(beta2);
   const double correction1 = 1.0 - std::pow(beta1, static_cast<double>(step));
@@ -37,7 +37,7 @@ void adamw_8bit(F32Out param, F32In grad, U8Out m, U8Out v, F32Out m_absmax, F32
     for (Int j = 0; j < size; j++) {
       const Int i = start + j;
       const double g = grad.data[i] * grad_scale;
-      const double old_m = m_map[m.data[i]] * m_absmax.data[block], old_v = v_map[v.data[i]] * v_absmax.data[block];
+      const double old_m = m_map.values[m.data[i]] * m_absmax.data[block], old_v = v_map.values[v.data[i]] * v_absmax.data[block];
       new_m[j] = static_cast<float>(b1 * old_m + (1.0f - b1) * g);
       new_v[j] = static_cast<float>(b2 * old_v + (1.0f - b2) * g * g);
       largest_m = std::max(largest_m, std::fabs(new_m[j]));
@@ -50,7 +50,7 @@ void adamw_8bit(F32Out param, F32In grad, U8Out m, U8Out v, F32Out m_absmax, F32
       uint8_t m_code = nearest_code(m_map, largest_m > 0 ? new_m[j] / largest_m : 0.0f);
       const uint8_t v_code = nearest_code(v_map, largest_v > 0 ? new_v[j] / largest_v : 0.0f);
       // The direction of a step must survive the rounding.
-      if (new_m[j] != 0 && std::signbit(m_map[m_code]) != std::signbit(new_m[j])) m_code = static_cast<uint8_t>(new_m[j] > 0 ? m_code + 1 : m_code - 1);
+      if (new_m[j] != 0 && std::signbit(m_map.values[m_code]) != std::signbit(new_m[j])) m_code = static_cast<uint8_t>(new_m[j] > 0 ? m_code + 1 : m_code - 1);
       m.data[start + j] = m_code;
       v.data[start + j] = v_code;
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// rstd = 1/sqrt(mean(inp²) + eps), out = inp·rstd·weight
+// RMSNorm: rstd = 1/sqrt(mean(inp²) + eps), out = inp·rstd·weight
 //
 // Backward: with g = dout·weight, and because ∂rstd/∂inp[c] = -rstd³·inp[c]/C,
 //   dinp[c] = rstd·g[c] - inp[c]·rstd³/C · Σ g·inp

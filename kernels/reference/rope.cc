@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// (x[d], x[d+D/2]) → (x[d]·cos - x[d+D/2]·sin, x[d+D/2]·cos + x[d]·sin). A rotation's gradient turns back: sin → -sin.
+// Rotary positions: (x[d], x[d+D/2]) → (x[d]·cos - x[d+D/2]·sin, x[d+D/2]·cos + x[d]·sin). A rotation's gradient turns back: sin → -sin.
 #include "reference.h"
 
 namespace tacotune::reference {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// out = silu(gate)·up with silu(g) = g·σ(g), σ(g) = 1/(1+exp(-g)); silu'(g) = σ(g)·(1 + g·(1-σ(g)))
+// SwiGLU: out = silu(gate)·up with silu(g) = g·σ(g), σ(g) = 1/(1+exp(-g)); silu'(g) = σ(g)·(1 + g·(1-σ(g)))
 #include <cmath>
 
 #include "reference.h"

@@ -37,6 +37,25 @@ test('the exponential ends in 0 and infinity, and passes NaN on', () => {
   }
 });
 
+test('dropout draws the numbers of Philox4x32-10 and keeps what is not below p', () => {
+  // The published test vector of Random123: key and counter 0.
+  const words = [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8];
+  for (const set of sets) {
+    for (const [i, word] of words.entries()) {
+      const uniform = (word >>> 8) * 2 ** -24;
+      const [kept, dropped] = [uniform, uniform + 2 ** -24].map((p) => {
+        const out = new Float32Array(4);
+        under(set, 1, (kernels) => kernels.dropoutForward(out, new Float32Array(4).fill(1), 4, p, 0));
+        return out[i]!;
+      });
+      assert.ok(
+        Math.abs(kept! * (1 - uniform) - 1) <= 2 ** -22 && dropped === 0,
+        `${set}, word ${i}: ${kept}, ${dropped}`,
+      );
+    }
+  }
+});
+
 test('attention with scores in the thousands is a choice of the best key', () => {
   const [T, D] = [70, 16];
   const random = new Random(5);
