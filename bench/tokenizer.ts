@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Speed of tokenizing training text, beside sentencepiece-js on the same text in the same run. Each measurement is a process
 // of its own, so "cold" includes everything a first pass over a data set pays: compilation of our code and an empty cache.
-// Reports medians with the spread. Ids of both are compared before a figure is printed.
+// Reports medians with the spread; on a machine that others use too, look at the processor time (of all threads: garbage
+// collection and compilation count). The ids of both encoders are compared.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -24,8 +25,10 @@ interface Job {
 
 interface Timing {
   loadMs: number;
-  /** First pass over the text, and the median of the passes after it (with a warm cache, where there is one). */
+  /** First pass over the text, by the clock and by processor time of the whole process. */
   coldMs: number;
+  coldCpuMs: number;
+  /** Median of the passes after it (with a warm cache, where there is one). */
   warmMs: number;
   tokens: number;
   idsHash: string;
@@ -53,26 +56,32 @@ export async function run(args: string[]): Promise<void> {
   }
   // English prose with code and links in it: the documentation of the installed packages, there in every clone.
   const inputs = values.input ? [values.input] : markdownBelow(join(root, 'node_modules'));
-  const job = { tokenizer, inputs, bytes: Number(values.bytes) };
+  const job = { tokenizer, inputs, bytes: count(values.bytes, '--bytes') };
+  const runs = count(values.runs, '--runs');
   const text = textOf(job);
   const { kind } = loadTokenizer(tokenizer);
   console.log(
-    `${tokenizer} (${kind}), ${(Buffer.byteLength(text) / 1e6).toFixed(2)} MB of text, ${values.runs} processes each, ${cpus()[0]?.model.trim()}, Node ${process.version}`,
+    `${tokenizer} (${kind}), ${(Buffer.byteLength(text) / 1e6).toFixed(2)} MB of text, ${runs} processes each, ${cpus()[0]?.model.trim()}, Node ${process.version}`,
   );
   console.log(
-    `${'encoder'.padEnd(18)}${'load ms'.padStart(9)}${'first pass, M tokens/s'.padStart(30)}${'later passes, M tokens/s'.padStart(30)}`,
+    'encoder'.padEnd(18) +
+      'load ms'.padStart(9) +
+      ['first pass, M tokens/s', '… per processor second', 'later passes, M tokens/s']
+        .map((title) => title.padStart(26))
+        .join(''),
   );
-  const encoders: Job['encoder'][] = kind === 'byte-level-bpe' ? ['tacotune'] : ['tacotune', 'sentencepiece-js'];
+  // sentencepiece-js reads `.model` files only.
+  const encoders: Job['encoder'][] = tokenizer.endsWith('.model') ? ['tacotune', 'sentencepiece-js'] : ['tacotune'];
   const hashes = new Set<string>();
   for (const encoder of encoders) {
-    const timings = Array.from({ length: Number(values.runs) }, () => measureInChild({ ...job, encoder }));
+    const timings = Array.from({ length: runs }, () => measureInChild({ ...job, encoder }));
     for (const { idsHash } of timings) hashes.add(idsHash);
     const rate = (ms: keyof Timing) =>
-      spread(timings.map((timing) => timing.tokens / (timing[ms] as number) / 1e3)).padStart(30);
+      spread(timings.map((timing) => timing.tokens / (timing[ms] as number) / 1e3)).padStart(26);
     const load = median(timings.map(({ loadMs }) => loadMs))
       .toFixed(0)
       .padStart(9);
-    console.log(encoder.padEnd(18) + load + rate('coldMs') + rate('warmMs'));
+    console.log(encoder.padEnd(18) + load + rate('coldMs') + rate('coldCpuMs') + rate('warmMs'));
   }
   // Cuts of equal probability, which unigram models have in runs of spaces, depend on the release of sentencepiece.
   if (hashes.size > 1 && kind !== 'sentencepiece-unigram') throw new Error('the encoders gave different ids');
@@ -93,14 +102,25 @@ async function measure(job: Job): Promise<Timing> {
   const encode = job.encoder === 'tacotune' ? oursOf(job.tokenizer) : await sentencepieceOf(job.tokenizer);
   const loadMs = performance.now() - started;
   const passes: number[] = [];
+  const processor: number[] = [];
   let ids: ArrayLike<number> = [];
   for (let pass = 0; pass < 4; pass++) {
+    const before = process.cpuUsage();
     const start = performance.now();
     ids = encode(text);
     passes.push(performance.now() - start);
+    const { user, system } = process.cpuUsage(before);
+    processor.push((user + system) / 1000);
   }
   const idsHash = createHash('sha256').update(Array.from(ids).join(',')).digest('hex');
-  return { loadMs, coldMs: passes[0]!, warmMs: median(passes.slice(1)), tokens: ids.length, idsHash };
+  return {
+    loadMs,
+    coldMs: passes[0]!,
+    coldCpuMs: processor[0]!,
+    warmMs: median(passes.slice(1)),
+    tokens: ids.length,
+    idsHash,
+  };
 }
 
 function oursOf(path: string): (text: string) => ArrayLike<number> {
@@ -135,6 +155,12 @@ function markdownBelow(directory: string): string[] {
     .filter((file) => file.endsWith('.md'))
     .sort()
     .map((file) => join(directory, file));
+}
+
+function count(text: string, option: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value > 0) return value;
+  throw new UserError({ expected: `${option}: a whole number ≥ 1`, found: `'${text}'`, usage: true });
 }
 
 function median(values: number[]): number {

@@ -12,6 +12,8 @@ import { Unigram } from './unigram.js';
 import { Utf8Decoder, utf8Bytes } from './utf8.js';
 import { hashSeed, hashUnit, maxCachedUnits, WordCache } from './word-cache.js';
 
+const mark = String.fromCharCode(spaceMark);
+
 /** Cuts one word of the normalised text into tokens; starts are unit indices. */
 type SegmentWord = (units: Uint16Array, from: number, to: number, out: TokenBuffer) => void;
 
@@ -25,7 +27,6 @@ export class SentencePieceCodec implements Codec {
   readonly #begin: () => void;
   readonly #neighbours: Neighbours;
   readonly #cache: WordCache | undefined;
-  readonly #surfaces: readonly string[];
   readonly #byteOf: Int16Array; // of a byte piece its byte, else −1
   readonly #utf8 = new Uint8Array(4);
 
@@ -47,10 +48,6 @@ export class SentencePieceCodec implements Codec {
         unigram.segment(units, from, to, (id, start) => this.#emit(id, units, start, out));
       this.#begin = () => unigram.begin();
     }
-    const mark = String.fromCharCode(spaceMark);
-    this.#surfaces = model.pieces.map((piece, id) =>
-      id === model.unknownId ? model.unknownSurface : piece.replaceAll(mark, ' '),
-    );
     this.#byteOf = new Int16Array(this.size).fill(-1);
     for (const [byte, id] of model.byteIds?.entries() ?? []) this.#byteOf[id] = byte;
   }
@@ -92,7 +89,8 @@ export class SentencePieceCodec implements Codec {
     const basicSymbols = new Int32Array(0x10000);
     for (let unit = 0; unit < 0x10000; unit++) basicSymbols[unit] = -2 - unit;
     for (const [codePoint, symbol] of symbolOf) if (codePoint < 0x10000) basicSymbols[codePoint] = symbol;
-    const codePointOf = new Map([...symbolOf].map(([codePoint, symbol]) => [symbol, codePoint]));
+    const codePointOf = new Map<number, number>(); // of symbols that are no piece
+    for (const [codePoint, symbol] of symbolOf) if (symbol >= this.size) codePointOf.set(symbol, codePoint);
     const userDefined = userDefinedPieces(this.#model);
     const merger = new Merger(merges);
     return (units, from, to, out) => {
@@ -153,7 +151,7 @@ export class SentencePieceCodec implements Codec {
   }
 
   stream(continuation: boolean): CodecStream {
-    const { dummyPrefix, removeExtraWhitespaces, pieces } = this.#model;
+    const { dummyPrefix, removeExtraWhitespaces, pieces, unknownId, unknownSurface } = this.#model;
     const bytes = new Utf8Decoder('per-byte');
     // Until any text has come, one leading ▁ is the dummy prefix and gives nothing.
     let atStart = !continuation && (dummyPrefix !== 'never' || removeExtraWhitespaces);
@@ -166,8 +164,9 @@ export class SentencePieceCodec implements Codec {
         const byte = this.#byteOf[id]!;
         if (byte >= 0) return done(bytes.push(byte));
         const before = done(bytes.flush());
-        const surface = this.#surfaces[id]!;
-        if (!atStart || pieces[id]!.charCodeAt(0) !== spaceMark) return done(before + surface);
+        const piece = pieces[id]!;
+        const surface = id === unknownId ? unknownSurface : piece.replaceAll(mark, ' ');
+        if (!atStart || piece.charCodeAt(0) !== spaceMark) return done(before + surface);
         if (!removeExtraWhitespaces) atStart = false; // else every leading ▁ goes
         return done(before + surface.slice(1));
       },

@@ -70,3 +70,15 @@ for (const { rows, model, kind, size } of files) {
     assert.ok(checked > 300, `only ${checked} rows`);
   });
 }
+
+test('unigram: a text so long that path scores are rebased', () => {
+  const tokenizer = loadTokenizer(shared('goldens', 'tokenizer', 'unigram800.model'));
+  const text = readFileSync(shared('goldens', 'tokenizer', 'corpus.txt'), 'utf8').repeat(8);
+  const ids = tokenizer.encode(text);
+  // From sentencepiece 0.2.2 (Python).
+  assert.is(ids.length, 67078);
+  assert.is(
+    createHash('sha256').update(ids.join(',')).digest('hex'),
+    '35840fc550232ce1660d745b1e902393d3495607f7d29fd24bf0119beace5db5',
+  );
+});
