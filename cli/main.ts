@@ -38,10 +38,13 @@ const COMMANDS: readonly Entry[] = [
 
 const args = process.argv.slice(2);
 
-// A reader that has seen enough (`| head`) is no error.
+// A reader that has seen enough (`| head`) is no error: results end there, while a run goes on without its progress.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(0);
   throw error;
+});
+process.stderr.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
 });
 
 const parser = yargs(args)

@@ -118,8 +118,10 @@ export class RunView {
       `norm ${(event.gradNorm === null ? '-' : digits(event.gradNorm)).padStart(5)}`,
       `lr ${event.learningRate.toExponential(2)}`,
       `${quantity(event.tokensPerSecond).padStart(6)} tok/s`,
-      `${duration(this.#timeLeft.seconds(this.#totalSteps - event.step))} left`,
-    ].join('  ');
+      event.step < this.#totalSteps ? `${duration(this.#timeLeft.seconds(this.#totalSteps - event.step))} left` : '',
+    ]
+      .join('  ')
+      .trimEnd();
   }
 }
 

@@ -147,50 +147,47 @@ function stepsOf({ steps, tokens }: RecipeStage, tokensPerStep: number): { steps
   return Number.isFinite(least) ? { steps: least } : {};
 }
 
-/** A change that saves memory, or undefined where it changes nothing. */
-type Saving = (recipe: Recipe) => { change: string; recipe: Recipe } | undefined;
+interface Saving {
+  key: string;
+  value: string | number;
+  helps(recipe: Recipe): boolean;
+}
 
-/** In the order of what they cost: nothing, a little time or precision, some of each example, some of the adapter. */
+/** Changes that save memory, in the order of what they cost: nothing, a little precision, some of each example, some of the adapter. */
 const SAVINGS: readonly Saving[] = [
-  (r) => (r.activations === 'auto' ? undefined : { change: 'activations=auto', recipe: { ...r, activations: 'auto' } }),
-  (r) =>
-    r.batch.rows === 1 ? undefined : { change: 'batch.rows=1', recipe: { ...r, batch: { ...r.batch, rows: 1 } } },
-  (r) =>
-    r.quantize === 'nf4' || r.adapter.type === 'full'
-      ? undefined
-      : { change: 'quantize=nf4', recipe: { ...r, quantize: 'nf4' } },
-  (r) =>
-    r.optimizer.kind === 'adamw-8bit'
-      ? undefined
-      : { change: 'optimizer.kind=adamw-8bit', recipe: { ...r, optimizer: { ...r.optimizer, kind: 'adamw-8bit' } } },
-  ...[2048, 1024, 512, 256, 128].map(
-    (context): Saving =>
-      (r) =>
-        r.batch.context <= context
-          ? undefined
-          : { change: `batch.context=${context}`, recipe: { ...r, batch: { ...r.batch, context } } },
-  ),
-  ...[16, 8, 4].map(
-    (rank): Saving =>
-      (r) =>
-        r.adapter.rank <= rank || r.adapter.type === 'full'
-          ? undefined
-          : { change: `adapter.rank=${rank}`, recipe: { ...r, adapter: { ...r.adapter, rank } } },
-  ),
+  { key: 'activations', value: 'auto', helps: ({ activations }) => activations !== 'auto' },
+  { key: 'batch.rows', value: 1, helps: ({ batch }) => batch.rows > 1 },
+  { key: 'quantize', value: 'nf4', helps: ({ quantize, adapter }) => quantize === 'none' && adapter.type === 'lora' },
+  { key: 'optimizer.kind', value: 'adamw-8bit', helps: ({ optimizer }) => optimizer.kind !== 'adamw-8bit' },
+  ...[2048, 1024, 512, 256, 128].map((value) => ({
+    key: 'batch.context',
+    value,
+    helps: ({ batch }: Recipe) => batch.context > value,
+  })),
+  ...[16, 8, 4].map((value) => ({
+    key: 'adapter.rank',
+    value,
+    helps: ({ adapter }: Recipe) => adapter.rank > value && adapter.type === 'lora',
+  })),
 ];
 
 /** The first changes, each on top of those before, with which a run fits; none where nothing helps. */
 async function remedyFor(recipe: Recipe, shape: ModelShape, compute: Compute, memory: MemoryBudget): Promise<string[]> {
-  const changes = new Map<string, string>(); // by key: a smaller context replaces a larger one
+  const changes = new Map<string, string | number>(); // by key: a smaller context replaces a larger one
   let changed = recipe;
-  for (const saving of SAVINGS) {
-    const saved = saving(changed);
-    if (!saved) continue;
-    changes.set(saved.change.split('=')[0]!, saved.change);
-    changed = saved.recipe;
-    if ((await planOf(changed, shape, compute, { memory })).fits) return [...changes.values()];
+  for (const { key, value, helps } of SAVINGS) {
+    if (!helps(changed)) continue;
+    changes.set(key, value);
+    changed = withChange(changed, key, value);
+    if ((await planOf(changed, shape, compute, { memory })).fits) return [...changes].map((change) => change.join('='));
   }
   return [];
+}
+
+function withChange(recipe: Recipe, key: string, value: string | number): Recipe {
+  const [section, name] = key.split('.') as [keyof Recipe, string?];
+  const changed = name === undefined ? value : { ...(recipe[section] as object), [name]: value };
+  return parseRecipe({ ...recipe, [section]: changed });
 }
 
 function expectedTime(

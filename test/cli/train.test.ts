@@ -92,6 +92,17 @@ test('Ctrl-C ends after the running step, with the adapter saved', async () => {
   });
 });
 
+test('a run goes on when nobody reads its progress any more', async () => {
+  await withRun(async (folder) => {
+    const { child, outcome } = start(['train', 'recipe.yaml', '--output', 'out', '--set', 'stages.0.steps=20'], folder);
+    await saying(child, /stages/);
+    child.stderr!.destroy();
+    assert.is((await outcome).code, 0);
+    assert.is(logOf(join(folder, 'out')).length, 20);
+    assert.is(readAdapter(join(folder, 'out')).rank, 4);
+  });
+});
+
 test('a second Ctrl-C ends at once, with 130', async () => {
   await withRun(async (folder) => {
     // One step of many micro-batches takes long, so the first Ctrl-C is still waiting for its end.
