@@ -30,9 +30,16 @@ function hashOf(files) {
   return hash.digest('hex');
 }
 
+/** Runs a command; what it says is shown only when it fails, since people came for something else. */
 function run(command, args, remedy) {
-  const { status, error } = spawnSync(command, args, { cwd: root, stdio: ['ignore', 2, 2] });
+  const { status, error, stdout, stderr } = spawnSync(command, args, {
+    cwd: root,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+    maxBuffer: 1 << 28,
+  });
   if (status === 0) return;
+  console.error(`${stdout ?? ''}${stderr ?? ''}`);
   console.error(
     `\nsetup: '${command} ${args.join(' ')}' failed${error ? ` (${error.message})` : ` with code ${status}`}. ${remedy}`,
   );
@@ -45,7 +52,7 @@ function step(name, inputs, product, work) {
   const hash = hashOf(inputs);
   if (existsSync(join(root, product)) && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) return;
   const start = Date.now();
-  console.error(`setup: ${name} …`);
+  console.error(`setup: ${name} …${name === 'addon' ? ' (about a minute)' : ''}`);
   work();
   mkdirSync(dirname(stamp), { recursive: true });
   writeFileSync(stamp, hash);
