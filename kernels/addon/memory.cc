@@ -71,7 +71,7 @@ Napi::Value allocate(const Napi::CallbackInfo& info) {
   if (data == MAP_FAILED)
     throw Napi::Error::New(env, "allocate: the system refused " + std::to_string(size) + " bytes (" + std::strerror(errno) + ")");
 #ifdef MADV_HUGEPAGE
-  if (size >= (8u << 20)) madvise(data, size, MADV_HUGEPAGE);  // fewer TLB misses on weights; small tensors would only round up
+  if (size >= (2u << 20)) madvise(data, size, MADV_HUGEPAGE);  // fewer TLB misses; the tail below 2 MiB stays in small pages
 #endif
   return hand_out(env, data, size, data, size, false);
 }

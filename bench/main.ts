@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// The benchmarks' entrance: `npm run bench -- NAME [options]`. Each benchmark is a file with a function `run`.
+import { UserError } from '../errors.js';
+
+const benchmarks: Record<string, { about: string; load(): Promise<{ run(args: string[]): void | Promise<void> }> }> = {
+  ops: { about: 'kernels against the ceilings of this machine', load: () => import('./ops.js') },
+  tokenizer: { about: 'tokenizing, beside sentencepiece-js', load: () => import('./tokenizer.js') },
+};
+
+async function main([name = '', ...args]: string[]): Promise<void> {
+  const benchmark = benchmarks[name];
+  if (!benchmark) {
+    const list = Object.entries(benchmarks).map(([known, { about }]) => `${known} (${about})`);
+    throw new UserError({ expected: `a benchmark: ${list.join(', ')}`, found: name || 'nothing', usage: true });
+  }
+  const { run } = await benchmark.load();
+  await run(args);
+}
+
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  if (!(error instanceof UserError)) throw error;
+  console.error(error.message);
+  process.exitCode = error.exitCode;
+}
