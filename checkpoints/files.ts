@@ -123,6 +123,11 @@ export function previousName(path: string): string {
   return `${path}.previous`;
 }
 
+/** The file that a temporary one of that name was to become, or undefined: a killed process may leave them. */
+export function temporaryTarget(name: string): string | undefined {
+  return /^\.(.*)\.[0-9a-f]{12}\.tmp$/.exec(name)?.[1];
+}
+
 /** The contents of one file of a Replacement. */
 export class NewFile {
   readonly path: string;

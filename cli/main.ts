@@ -33,6 +33,11 @@ const COMMANDS: readonly Entry[] = [
     description: 'what a model, adapter, tokenizer or run is',
     load: () => import('./inspect.js'),
   },
+  {
+    usage: 'quantize <model>',
+    description: 'make the 4-bit copy of a model',
+    load: () => import('./quantize.js'),
+  },
   { usage: 'demo', description: 'train on the samples that come with the package', load: () => import('./demo.js') },
 ];
 
