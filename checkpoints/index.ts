@@ -8,6 +8,7 @@ export type { JsonObject } from './json.js';
 export { type LlamaConfig, type RopeScaling, readLlamaConfig } from './llama-config.js';
 export type { Model, ModelWeight, StoredTensor, StoredType } from './model.js';
 export {
+  compareStreams,
   MAX_SHARD_BYTES,
   type ModelWriteOptions,
   verifyModelDirectory,
@@ -26,9 +27,14 @@ export {
 export {
   ADAPTER_FILES,
   type Adapter,
+  type AdapterFile,
+  type AdapterPlace,
   type AdapterTensor,
   checkAdapterFits,
+  copyAdapter,
+  openAdapter,
   readAdapter,
+  verifyAdapterCopy,
   writeAdapter,
 } from './peft.js';
 export { findRunState, listRunStates, saveRunState } from './run-state.js';

@@ -11,7 +11,7 @@ import { INDEX_FILE, openWeights, WEIGHTS_FILE, WEIGHTS_FILES } from './hugging-
 import { isObject, type JsonObject, readJsonObject } from './json.js';
 import { CONFIG_FILE } from './llama-config.js';
 import { openSafetensors, type SafetensorsFile, SafetensorsWriter, type TensorDeclaration } from './safetensors.js';
-import { ELEMENT_BYTES, elementCount, shapeText } from './tensor-file.js';
+import { ELEMENT_BYTES, elementCount, shapeText, type TensorFile } from './tensor-file.js';
 
 /** One weight on its way into a file: the tensors that it becomes, which stay in one file. */
 export interface WeightStream {
@@ -118,19 +118,25 @@ export async function writeModelDirectory(directory: string, options: ModelWrite
 export async function verifyModelDirectory(directory: string, weights: readonly WeightStream[]): Promise<number> {
   const files = openWeights(directory);
   try {
-    let count = 0;
-    for (const { declarations, produce } of weights) {
-      const comparisons = new Map(
-        declarations.map(({ name }) => [name, new Comparison(name, files.tensors.get(name))]),
-      );
-      await produce((name, data) => comparisons.get(name)!.next(data));
-      for (const comparison of comparisons.values()) comparison.finish();
-      count += declarations.length;
-    }
-    return count;
+    return await compareStreams((name) => files.tensors.get(name), weights);
   } finally {
     files.close();
   }
+}
+
+/** Compares files with what was written to them. Returns how many tensors. @throws UserError naming one that differs */
+export async function compareStreams(
+  fileOf: (tensor: string) => TensorFile | undefined,
+  streams: readonly WeightStream[],
+): Promise<number> {
+  let count = 0;
+  for (const { declarations, produce } of streams) {
+    const comparisons = new Map(declarations.map(({ name }) => [name, new Comparison(name, fileOf(name))]));
+    await produce((name, data) => comparisons.get(name)!.next(data));
+    for (const comparison of comparisons.values()) comparison.finish();
+    count += declarations.length;
+  }
+  return count;
 }
 
 /** One tensor of a file beside the bytes that it should have, which come in pieces of other sizes than the file's. */
@@ -141,8 +147,9 @@ class Comparison {
   #rest: Buffer = Buffer.alloc(0);
   #position = 0;
 
-  constructor(name: string, file: { path: string; blocks(name: string): Iterable<ArrayBufferView> } | undefined) {
-    if (!file) throw new UserError({ expected: `tensor '${name}'`, found: 'none', where: name });
+  constructor(name: string, file: TensorFile | undefined) {
+    if (!file?.tensors.has(name))
+      throw new UserError({ expected: `tensor '${name}'`, found: 'none', where: file?.path ?? name });
     this.#name = name;
     this.#path = file.path;
     this.#blocks = file.blocks(name)[Symbol.iterator]();

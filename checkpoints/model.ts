@@ -52,6 +52,8 @@ export interface Model {
   readonly tensorNames: readonly WeightName[];
   /** Tensors of the files that are no weights: they follow from the config or from other tensors. */
   readonly ignored: readonly string[];
+  /** Names of tensors that the files spell in another way than Hugging Face's, with its spelling. */
+  readonly renamed: readonly (readonly [fileName: string, name: string])[];
   storedAs(name: WeightName): StoredType;
   /**
    * Views into the mapped files, valid until `close`. 'head' of a tied model is the embedding.
@@ -74,6 +76,8 @@ export interface Weights {
   tensors: ReadonlyMap<string, TensorFile>;
   /** Tensors that an index names and its files do not have, and the other way round. */
   disagreements: string[];
+  /** Where the files have names of their own. */
+  renamed?: readonly (readonly [fileName: string, name: string])[];
   close(): void;
 }
 
@@ -83,6 +87,7 @@ export class StoredModel implements Model {
   readonly fields: JsonObject;
   readonly tensorNames: readonly WeightName[];
   readonly ignored: readonly string[];
+  readonly renamed: readonly (readonly [fileName: string, name: string])[];
   readonly #weights: Weights;
   readonly #places: ReadonlyMap<WeightName, { fileName: string; shape: number[] }>;
   readonly #packed: ReadonlyMap<string, PackedWeight>;
@@ -97,6 +102,7 @@ export class StoredModel implements Model {
     this.tensorNames = places.map(({ name }) => name);
     this.#places = new Map(places.map((place) => [place.name, place]));
     this.#packed = packedWeights(config, weights);
+    this.renamed = weights.renamed ?? [];
     this.ignored = checkTensors(directory, config, weights, this.#packed);
   }
 

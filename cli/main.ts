@@ -34,6 +34,11 @@ const COMMANDS: readonly Entry[] = [
     load: () => import('./inspect.js'),
   },
   {
+    usage: 'convert <input> <output>',
+    description: 'models and adapters as safetensors, from .bin, GGUF, or in another type',
+    load: () => import('./convert.js'),
+  },
+  {
     usage: 'quantize <model>',
     description: 'make the 4-bit copy of a model',
     load: () => import('./quantize.js'),
