@@ -46,5 +46,6 @@ export {
   TORCH_METADATA,
   writeSafetensors,
 } from './safetensors.js';
-export { castStream, copyStream, quantizeStream } from './streams.js';
+export { cast as castValues, castStream, copyStream, quantizeStream } from './streams.js';
 export type { ElementType, TensorData, TensorFile, TensorInfo, WeightType } from './tensor-file.js';
+export { ELEMENT_TYPE } from './tensor-file.js';

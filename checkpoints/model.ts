@@ -54,6 +54,8 @@ export interface Model {
   readonly ignored: readonly string[];
   /** Names of tensors that the files spell in another way than Hugging Face's, with its spelling. */
   readonly renamed: readonly (readonly [fileName: string, name: string])[];
+  /** The name and shape that a weight has in a model directory. */
+  place(name: WeightName): { fileName: string; shape: number[] };
   storedAs(name: WeightName): StoredType;
   /**
    * Views into the mapped files, valid until `close`. 'head' of a tied model is the embedding.
@@ -107,14 +109,14 @@ export class StoredModel implements Model {
   }
 
   storedAs(name: WeightName): StoredType {
-    const { fileName } = this.#place(name);
+    const { fileName } = this.place(name);
     const packed = this.#packed.get(fileName);
     if (packed) return packed.doubleQuantized ? 'nf4' : 'nf4-single';
     return weightType(this.#weights.tensors.get(fileName)!.tensors.get(fileName)!.dtype)!;
   }
 
   weight(name: WeightName): ModelWeight {
-    const { fileName, shape } = this.#place(name);
+    const { fileName, shape } = this.place(name);
     const file = this.#weights.tensors.get(fileName)!;
     const dtype = this.storedAs(name);
     if (dtype === 'nf4' || dtype === 'nf4-single') {
@@ -129,13 +131,13 @@ export class StoredModel implements Model {
   }
 
   nf4(name: WeightName): Nf4Values | undefined {
-    const { fileName, shape } = this.#place(name);
+    const { fileName, shape } = this.place(name);
     const packed = this.#packed.get(fileName);
     return packed && readPacked(this.#weights.tensors, fileName, shape as [number, number], packed);
   }
 
   stored(name: WeightName): StoredTensor[] {
-    const { fileName } = this.#place(name);
+    const { fileName } = this.place(name);
     return (this.#packed.get(fileName)?.parts ?? [fileName]).map((part) => {
       const file = this.#weights.tensors.get(part)!;
       return { name: part, ...file.tensors.get(part)!, blocks: () => file.blocks(part) };
@@ -150,7 +152,7 @@ export class StoredModel implements Model {
   }
 
   done(name: WeightName): void {
-    const { fileName } = this.#place(name);
+    const { fileName } = this.place(name);
     for (const part of this.#packed.get(fileName)?.parts ?? [fileName]) this.#weights.tensors.get(part)!.release(part);
   }
 
@@ -158,7 +160,7 @@ export class StoredModel implements Model {
     this.#weights.close();
   }
 
-  #place(name: WeightName) {
+  place(name: WeightName) {
     const place = this.#places.get(name === 'head' && this.config.tiedHead ? 'embedding' : name);
     if (!place) throw new Error(`${this.directory}: no weight '${name}' in a model of ${this.config.layers} layers`);
     return place;

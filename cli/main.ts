@@ -39,6 +39,11 @@ const COMMANDS: readonly Entry[] = [
     load: () => import('./convert.js'),
   },
   {
+    usage: 'merge',
+    description: 'a base model and an adapter as one model',
+    load: () => import('./merge.js'),
+  },
+  {
     usage: 'quantize <model>',
     description: 'make the 4-bit copy of a model',
     load: () => import('./quantize.js'),
