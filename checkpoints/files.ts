@@ -123,6 +123,11 @@ export function previousName(path: string): string {
   return `${path}.previous`;
 }
 
+/** The file that a temporary one of that name was to become, or undefined: a killed process may leave them. */
+export function temporaryTarget(name: string): string | undefined {
+  return /^\.(.*)\.[0-9a-f]{12}\.tmp$/.exec(name)?.[1];
+}
+
 /** The contents of one file of a Replacement. */
 export class NewFile {
   readonly path: string;
@@ -210,12 +215,18 @@ export function openFile(path: string, what: string): OpenFile {
 /** Reads `bytes` at `position`; a file that ends before is an error. */
 export function readExactly(file: number, position: number, bytes: number, path: string): Uint8Array<ArrayBuffer> {
   const out = new Uint8Array(bytes);
-  for (let done = 0; done < bytes; ) {
-    const part = Math.min(bytes - done, MAX_WRITE_BYTES);
+  readInto(out, file, position, path);
+  return out;
+}
+
+/** Fills `out` with the bytes at `position`; a file that ends before is an error. */
+export function readInto(out: Uint8Array, file: number, position: number, path: string): void {
+  for (let done = 0; done < out.length; ) {
+    const part = Math.min(out.length - done, MAX_WRITE_BYTES);
     const got = attemptRead('a readable file', path, () => fs.readSync(file, out, done, part, position + done));
     if (got === 0) {
       throw new UserError({
-        expected: `${position + bytes} bytes`,
+        expected: `${position + out.length} bytes`,
         found: `${position + done}`,
         where: path,
         remedy: 'the file shrank while it was read: try again when nothing writes to it',
@@ -223,7 +234,6 @@ export function readExactly(file: number, position: number, bytes: number, path:
     }
     done += got;
   }
-  return out;
 }
 
 /** A whole small text file. @throws UserError when it is missing, too large, or not UTF-8. */

@@ -10,45 +10,19 @@ import { checkDirectory, exists, type FileLayer, Replacement, systemFiles } from
 import { openTensorFile } from './formats.js';
 import { Fields, readJsonObject } from './json.js';
 import { CONFIG_FILE, formatLlamaConfig, type LlamaConfig, readLlamaConfig } from './llama-config.js';
-import { EMBEDDING_FILE_NAME, HEAD_FILE_NAME, isDerivedTensor, type WeightName, weightPlaces } from './names.js';
+import { type Model, StoredModel, type Weights } from './model.js';
+import { isDerivedTensor, type WeightName, weightPlaces } from './names.js';
 import { SafetensorsWriter } from './safetensors.js';
-import {
-  ELEMENT_TYPE,
-  elementCount,
-  fromF32,
-  listProblems,
-  shapeText,
-  type TensorFile,
-  type TensorInfo,
-  type WeightType,
-  weightType,
-} from './tensor-file.js';
+import { ELEMENT_TYPE, elementCount, fromF32, shapeText, type TensorFile, type WeightType } from './tensor-file.js';
 
-const WEIGHTS_FILE = 'model.safetensors';
-const INDEX_FILE = 'model.safetensors.index.json';
+export const WEIGHTS_FILE = 'model.safetensors';
+export const INDEX_FILE = 'model.safetensors.index.json';
 const SINGLE_FILES = [WEIGHTS_FILE, 'pytorch_model.bin'];
 const INDEX_FILES = [INDEX_FILE, 'pytorch_model.bin.index.json'];
+/** Names that weights, or the list of their shards, have in a model directory. */
+export const WEIGHTS_FILES: readonly string[] = [...SINGLE_FILES, ...INDEX_FILES];
 /** Each shard is an open file. */
 const MAX_SHARDS = 512;
-
-/** Values of a weight in place. bf16 and f16 are their bits. */
-export interface ModelWeight {
-  readonly dtype: WeightType;
-  readonly shape: readonly number[];
-  readonly data: Float32Array | Uint16Array;
-}
-
-export interface Model {
-  readonly directory: string;
-  readonly config: LlamaConfig;
-  /** In the order of the forward pass. 'head' is among them only where it is a tensor of its own. */
-  readonly tensorNames: readonly WeightName[];
-  /** Views into the mapped files, valid until `close`. 'head' of a tied model is the embedding. */
-  weight(name: WeightName): ModelWeight;
-  /** The values are not needed for now: their memory goes back to the system, and is read again when next used. */
-  done(name: WeightName): void;
-  close(): void;
-}
 
 /** Opens a model directory and checks it whole. @throws UserError with all bad tensors at once */
 export function openModel(directory: string): Model {
@@ -56,62 +30,20 @@ export function openModel(directory: string): Model {
   const config = readLlamaConfig(directory);
   const weights = openWeights(directory);
   try {
-    return new HuggingFaceModel(directory, config, weights);
+    return new StoredModel(directory, config, readJsonObject(join(directory, CONFIG_FILE), 'config.json'), weights);
   } catch (error) {
     weights.close();
     throw error;
   }
 }
 
-class HuggingFaceModel implements Model {
-  readonly directory: string;
-  readonly config: LlamaConfig;
-  readonly tensorNames: readonly WeightName[];
-  readonly #weights: Weights;
-  readonly #places: ReadonlyMap<WeightName, { fileName: string; shape: number[] }>;
-
-  constructor(directory: string, config: LlamaConfig, weights: Weights) {
-    this.directory = directory;
-    this.config = config;
-    this.#weights = weights;
-    const places = weightPlaces(config);
-    this.tensorNames = places.map(({ name }) => name);
-    this.#places = new Map(places.map((place) => [place.name, place]));
-    checkTensors(directory, config, weights);
-  }
-
-  weight(name: WeightName): ModelWeight {
-    const { fileName, shape } = this.#place(name);
-    const file = this.#weights.tensors.get(fileName)!;
-    const dtype = weightType(file.tensors.get(fileName)!.dtype)!;
-    return { dtype, shape, data: file.read(fileName) as Float32Array | Uint16Array };
-  }
-
-  done(name: WeightName): void {
-    const { fileName } = this.#place(name);
-    this.#weights.tensors.get(fileName)!.release(fileName);
-  }
-
-  close(): void {
-    this.#weights.close();
-  }
-
-  #place(name: WeightName) {
-    const place = this.#places.get(name === 'head' && this.config.tiedHead ? 'embedding' : name);
-    if (!place) throw new Error(`${this.directory}: no weight '${name}' in a model of ${this.config.layers} layers`);
-    return place;
-  }
+/** Whether a folder holds weights beside its config, complete or not. */
+export function hasWeights(directory: string): boolean {
+  return WEIGHTS_FILES.some((name) => exists(join(directory, name)));
 }
 
-/** The files of a directory as one: which file each tensor is in. */
-interface Weights {
-  tensors: ReadonlyMap<string, TensorFile>;
-  /** Tensors that the index names and its files do not have, and the other way round. */
-  disagreements: string[];
-  close(): void;
-}
-
-function openWeights(directory: string): Weights {
+/** Opens the files of a directory as one, whatever is in them. */
+export function openWeights(directory: string): Weights {
   const single = SINGLE_FILES.find((name) => exists(join(directory, name)));
   const index = INDEX_FILES.find((name) => exists(join(directory, name)));
   // In transformers' order: safetensors before torch's pickles, of each the single file before the shards.
@@ -122,7 +54,7 @@ function openWeights(directory: string): Weights {
   }
   if (index) return openShards(directory, index);
   throw new UserError({
-    expected: [...SINGLE_FILES, ...INDEX_FILES].join(', '),
+    expected: WEIGHTS_FILES.join(', '),
     found: 'none of them',
     where: directory,
     remedy: 'give the folder that holds the weights; were they fetched completely?',
@@ -177,56 +109,6 @@ function readIndex(path: string): Map<string, string> {
   const shards = new Set(shardOf.values()).size;
   if (shards === 0 || shards > MAX_SHARDS) throw index.error('weight_map', `1 to ${MAX_SHARDS} files`, shards);
   return shardOf;
-}
-
-/** Compares what the files have with what the config asks for. */
-function checkTensors(directory: string, config: LlamaConfig, { tensors, disagreements }: Weights): void {
-  const info = (fileName: string): TensorInfo | undefined => tensors.get(fileName)?.tensors.get(fileName);
-  const places = weightPlaces(config);
-  const expected = new Set(places.map(({ fileName }) => fileName));
-  const missing: string[] = [];
-  const misshaped: string[] = [];
-  for (const { fileName, shape } of places) {
-    const found = info(fileName);
-    if (!found) missing.push(`${fileName} ${shapeText(shape)}`);
-    else if (shapeText(found.shape) !== shapeText(shape)) {
-      misshaped.push(`${fileName}: ${shapeText(found.shape)} in the file, ${shapeText(shape)} by config.json`);
-    } else if (!weightType(found.dtype))
-      misshaped.push(`${fileName}: ${found.dtype} in the file, not F32, BF16 or F16`);
-  }
-  const tiedHead = config.tiedHead && tensors.has(HEAD_FILE_NAME);
-  const unexpected = [...tensors.keys()]
-    .filter((name) => !expected.has(name) && !isDerivedTensor(name) && !(tiedHead && name === HEAD_FILE_NAME))
-    .map((name) => `${name} ${shapeText(info(name)!.shape)}`);
-
-  const problems = listProblems({ missing, misshaped, unexpected, 'index and files disagree': disagreements });
-  if (problems) {
-    throw new UserError({
-      expected: `the ${places.length} tensors of the LLaMA model that config.json describes`,
-      found: `other tensors:${problems}`,
-      where: directory,
-      remedy: 'config.json and weights must be of the same model, fetched completely',
-    });
-  }
-  if (tiedHead && !equalTensors(tensors, HEAD_FILE_NAME, EMBEDDING_FILE_NAME)) {
-    throw new UserError({
-      expected: `${HEAD_FILE_NAME} to equal ${EMBEDDING_FILE_NAME}, as "tie_word_embeddings": true in config.json says`,
-      found: 'other values',
-      where: directory,
-      remedy: `set "tie_word_embeddings": false to use ${HEAD_FILE_NAME}, or remove that tensor`,
-    });
-  }
-}
-
-/** Torch stores tied tensors under both names: the same values then, which is worth the look at all of them. */
-function equalTensors(tensors: ReadonlyMap<string, TensorFile>, ...names: [string, string]): boolean {
-  const [a, b] = names.map((name) => {
-    const data = tensors.get(name)!.read(name);
-    return Buffer.from(data.buffer, data.byteOffset, data.byteLength);
-  }) as [Buffer, Buffer];
-  const equal = a.equals(b);
-  for (const name of names) tensors.get(name)!.release(name);
-  return equal;
 }
 
 /**

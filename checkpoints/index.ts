@@ -1,16 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 // The entrance of checkpoints/: files of tensors and what surrounds them.
+export { quantizationConfig, TORCH_TYPES } from './bitsandbytes.js';
 export { type FileLayer, Replacement, systemFiles, writeFileAtomically } from './files.js';
 export { openTensorFile } from './formats.js';
-export { type Model, type ModelWeight, openModel, writeModel } from './hugging-face.js';
+export { hasWeights, openModel, writeModel } from './hugging-face.js';
+export type { JsonObject } from './json.js';
 export { type LlamaConfig, type RopeScaling, readLlamaConfig } from './llama-config.js';
-export { type AdapterTensorName, LINEAR_NAMES, type LinearName, type WeightName, weightPlaces } from './names.js';
+export type { Model, ModelWeight, StoredTensor, StoredType } from './model.js';
+export {
+  compareStreams,
+  MAX_SHARD_BYTES,
+  type ModelWriteOptions,
+  verifyModelDirectory,
+  type WeightStream,
+  type WrittenModel,
+  writeModelDirectory,
+} from './model-writer.js';
+export {
+  type AdapterTensorName,
+  isLinearWeight,
+  LINEAR_NAMES,
+  type LinearName,
+  type WeightName,
+  weightPlaces,
+} from './names.js';
 export {
   ADAPTER_FILES,
   type Adapter,
+  type AdapterFile,
+  type AdapterPlace,
   type AdapterTensor,
   checkAdapterFits,
+  copyAdapter,
+  openAdapter,
   readAdapter,
+  verifyAdapterCopy,
   writeAdapter,
 } from './peft.js';
 export { findRunState, listRunStates, saveRunState } from './run-state.js';
@@ -22,4 +46,6 @@ export {
   TORCH_METADATA,
   writeSafetensors,
 } from './safetensors.js';
+export { cast as castValues, castStream, copyStream, quantizeStream } from './streams.js';
 export type { ElementType, TensorData, TensorFile, TensorInfo, WeightType } from './tensor-file.js';
+export { ELEMENT_TYPE } from './tensor-file.js';

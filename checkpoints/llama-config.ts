@@ -124,20 +124,26 @@ function checkFamily(fields: Fields): void {
 /** What LLaMA configs can ask for and the engine does not do. */
 function checkVariants(fields: Fields): void {
   const quantization = fields.object('quantization_config');
-  if (quantization) {
-    const method = quantization.get('quant_method') ?? 'bitsandbytes';
-    throw fields.error(
-      'quantization_config',
-      'a model of 16-bit or 32-bit weights',
-      method,
-      'take the original model and quantise it while loading (--quantize nf4)',
-    );
-  }
+  if (quantization) checkQuantization(quantization);
   const act = fields.string('hidden_act', 'silu');
   if (act !== 'silu' && act !== 'swish') throw fields.error('hidden_act', "'silu'", act);
   for (const key of ['attention_bias', 'mlp_bias']) {
     if (fields.boolean(key, false)) throw fields.error(key, 'false: linear layers with a bias are not implemented');
   }
+}
+
+/** NF4 of bitsandbytes is read; how the weights were made shows in their tensors. */
+function checkQuantization(fields: Fields): void {
+  const remedy = "take the original model and quantise it while loading (--quantize nf4), or with 'tacotune quantize'";
+  const method = fields.get('quant_method') ?? 'bitsandbytes';
+  if (method !== 'bitsandbytes') {
+    throw fields.error('quant_method', "'bitsandbytes', or a model that is not quantised", method, remedy);
+  }
+  if (!fields.boolean('load_in_4bit', false)) {
+    throw fields.error('load_in_4bit', 'true: 8-bit weights are not implemented', fields.get('load_in_4bit'), remedy);
+  }
+  const type = fields.get('bnb_4bit_quant_type') ?? 'fp4';
+  if (type !== 'nf4') throw fields.error('bnb_4bit_quant_type', "'nf4'", type, remedy);
 }
 
 function parseRope(fields: Fields, maxPositions: number): Pick<LlamaConfig, 'ropeTheta' | 'ropeScaling'> {

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tensors at known places of an open file, mapped into memory one by one when they are read. Knows no format: that has been
-// read and checked, and left the places. The file stays open, so that another file that takes its name later cannot come
-// between header and values.
+// Tensors at known places of an open file: mapped into memory one by one when they are read, or read block by block. Knows no
+// format: that has been read and checked, and left the places. The file stays open, so that another file that takes its name
+// later cannot come between header and values. Where the format has checksums, values are compared with them once, when they
+// are first asked for.
 import { closeSync, fstatSync } from 'node:fs';
+import { crc32 } from 'node:zlib';
 import { UserError } from '../errors.js';
 import { native } from '../kernels/index.js';
-import { readExactly } from './files.js';
+import { readExactly, readInto } from './files.js';
 import {
+  BLOCK_BYTES,
   ELEMENT_BYTES,
   elementCount,
   type TensorData,
@@ -20,12 +23,22 @@ export interface TensorPlace extends TensorInfo {
   position: number;
   /** Elements between neighbours in each dimension, where that is not row-major. Checked to lie within the file. */
   strides?: readonly number[] | undefined;
+  /** Of the bytes that the tensor lies in; the same object for all tensors that share them. */
+  checksum?: Checksum | undefined;
+}
+
+/** CRC-32 of a range of the file. */
+export interface Checksum {
+  position: number;
+  bytes: number;
+  crc32: number;
 }
 
 export class MappedTensors implements TensorFile {
   readonly path: string;
   readonly tensors: ReadonlyMap<string, TensorPlace>;
   readonly #loaded = new Map<string, { data: TensorData; mapped: boolean }>();
+  readonly #verified = new Set<Checksum>();
   #file: number | undefined;
 
   constructor(path: string, file: number, tensors: ReadonlyMap<string, TensorPlace>) {
@@ -37,28 +50,33 @@ export class MappedTensors implements TensorFile {
   read(name: string): TensorData {
     const loaded = this.#loaded.get(name);
     if (loaded) return loaded.data;
-    const place = this.tensors.get(name);
-    if (this.#file === undefined || !place) throw new Error(`${this.path}: no tensor '${name}', or the file is closed`);
+    const { file, place, bytes } = this.#find(name);
     const { position, dtype, shape, strides } = place;
-    const elements = strides ? extent(shape, strides) : elementCount(shape)!;
-    const bytes = elements * ELEMENT_BYTES[dtype];
-    if (position + bytes > fstatSync(this.#file).size) {
-      throw new UserError({
-        expected: `the values of '${name}', bytes ${position} to ${position + bytes}`,
-        found: 'a file that has become shorter since it was opened',
-        where: this.path,
-        remedy: 'try again when nothing writes to it',
-      });
-    }
     // A view must begin at a multiple of its element size. Writers align; where one did not, the values are copied.
     const mapped = position % ELEMENT_BYTES[dtype] === 0 && !strides;
     const buffer = mapped
-      ? native().mapFile(this.#file, position, bytes)
-      : readExactly(this.#file, position, bytes, this.path).buffer;
+      ? native().mapFile(file, position, bytes)
+      : readExactly(file, position, bytes, this.path).buffer;
     const stored = viewAs(dtype, buffer);
     const data = strides ? gather(stored, shape, strides) : stored;
     this.#loaded.set(name, { data, mapped });
     return data;
+  }
+
+  *blocks(name: string): Generator<TensorData> {
+    const { file, place, bytes } = this.#find(name);
+    const { position, dtype, shape, strides } = place;
+    if (strides) {
+      const stored = viewAs(dtype, readExactly(file, position, bytes, this.path).buffer);
+      yield gather(stored, shape, strides);
+      return;
+    }
+    const block = new Uint8Array(Math.min(bytes, BLOCK_BYTES));
+    for (let done = 0; done < bytes; done += block.length) {
+      const part = block.subarray(0, Math.min(block.length, bytes - done));
+      readInto(part, file, position + done, this.path);
+      yield viewAs(dtype, part.buffer, part.length);
+    }
   }
 
   release(name: string): void {
@@ -72,6 +90,46 @@ export class MappedTensors implements TensorFile {
     this.#loaded.clear();
     if (this.#file !== undefined) closeSync(this.#file);
     this.#file = undefined;
+  }
+
+  /** A tensor's place, the bytes from its first element to its last, and the file, which holds them as they were written. */
+  #find(name: string): { file: number; place: TensorPlace; bytes: number } {
+    const place = this.tensors.get(name);
+    const file = this.#file;
+    if (file === undefined || !place) throw new Error(`${this.path}: no tensor '${name}', or the file is closed`);
+    const { position, dtype, shape, strides } = place;
+    const bytes = (strides ? extent(shape, strides) : elementCount(shape)!) * ELEMENT_BYTES[dtype];
+    if (position + bytes > fstatSync(file).size) {
+      throw new UserError({
+        expected: `the values of '${name}', bytes ${position} to ${position + bytes}`,
+        found: 'a file that has become shorter since it was opened',
+        where: this.path,
+        remedy: 'try again when nothing writes to it',
+      });
+    }
+    if (place.checksum) this.#verify(name, place.checksum, file);
+    return { file, place, bytes };
+  }
+
+  #verify(name: string, checksum: Checksum, file: number): void {
+    if (this.#verified.has(checksum)) return;
+    const { position, bytes } = checksum;
+    const block = new Uint8Array(Math.min(bytes, BLOCK_BYTES));
+    let found = 0;
+    for (let done = 0; done < bytes; done += block.length) {
+      const part = block.subarray(0, Math.min(block.length, bytes - done));
+      readInto(part, file, position + done, this.path);
+      found = crc32(part, found);
+    }
+    if (found !== checksum.crc32) {
+      throw new UserError({
+        expected: `the values of '${name}' as they were written, with checksum ${checksum.crc32.toString(16)}`,
+        found: `others, with checksum ${found.toString(16)}`,
+        where: this.path,
+        remedy: 'the file is damaged: fetch it again',
+      });
+    }
+    this.#verified.add(checksum);
   }
 }
 

@@ -33,6 +33,11 @@ export const LINEAR_NAMES = Object.keys(LINEARS) as LinearName[];
 
 export type WeightName = 'embedding' | `layers.${number}.${keyof typeof LAYER_MODULES}` | 'finalNorm' | 'head';
 
+/** Whether a weight is that of a linear layer within a block: those that are quantised and adapted. */
+export function isLinearWeight(name: WeightName): boolean {
+  return LINEAR_NAMES.some((linear) => name.endsWith(`.${linear}`));
+}
+
 export interface WeightPlace {
   name: WeightName;
   /** The tensor's name in files. */

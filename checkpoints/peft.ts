@@ -1,35 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
-// LoRA adapters as PEFT lays them out: adapter_config.json beside adapter_model.safetensors
-// (read also as .bin). What we write loads in PEFT
-// unedited, from its early versions on; what PEFT and its relatives have written is read. A setting that changes what an
-// adapter computes and is not implemented is refused by name, one that is unknown as well: an adapter never silently means
-// something else. Knows no engine. Run its tests: `npm test -- checkpoints/peft`.
+// LoRA adapters as PEFT lays them out: adapter_config.json beside adapter_model.safetensors (read also as .bin). What we write
+// loads in PEFT unedited, from its early versions on; what PEFT and its relatives have written is read, names as found in the
+// wild. Opening checks every name and shape; values are read when they are asked for. Knows no engine.
+// Run its tests: `npm test -- checkpoints/peft`.
 import { join } from 'node:path';
 import { UserError } from '../errors.js';
-import { checkDirectory, exists, type FileLayer, previousName, Replacement, systemFiles } from './files.js';
+import { checkDirectory, exists, type FileLayer, Replacement, systemFiles } from './files.js';
 import { openTensorFile } from './formats.js';
-import { Fields, readJsonObject } from './json.js';
 import { type LlamaConfig, MAX_LAYERS } from './llama-config.js';
+import type { StoredTensor } from './model.js';
+import { compareStreams, type WeightStream } from './model-writer.js';
 import {
   ADAPTER_CONFIG_FILE,
   type AdapterTensorName,
   adapterFileName,
   LINEAR_NAMES,
   type LinearName,
-  linearOfTargetModule,
   parseAdapterFileName,
   targetModule,
   weightPlaces,
 } from './names.js';
+import { type AdapterSettings, formatSettings, readSettings } from './peft-config.js';
 import { SafetensorsWriter } from './safetensors.js';
-import { listProblems, shapeText, type TensorFile, toF32, weightType } from './tensor-file.js';
+import { castStream } from './streams.js';
+import { listProblems, shapeText, type TensorFile, toF32, type WeightType, weightType } from './tensor-file.js';
 
 const WEIGHTS_FILE = 'adapter_model.safetensors';
 const TORCH_FILE = 'adapter_model.bin';
-/** What writeAdapter leaves in a folder. */
+/** What writing an adapter leaves in a folder. */
 export const ADAPTER_FILES: readonly string[] = [ADAPTER_CONFIG_FILE, WEIGHTS_FILE];
-/** Above any use; the width of the models bounds it. */
-const MAX_RANK = 1 << 16;
 
 /** A low-rank factor: A is (R, inputs), B is (outputs, R). */
 export interface AdapterTensor {
@@ -38,30 +37,73 @@ export interface AdapterTensor {
 }
 
 /** A LoRA adapter on the same linear layers of every layer of a model. */
-export interface Adapter {
-  rank: number; // R
-  alpha: number;
-  /** Probability with which an input of A is dropped in training. */
-  dropout: number;
-  /** Scale by alpha/√R instead of alpha/R. */
-  rslora: boolean;
-  /** In the order of the forward pass. */
-  targets: LinearName[];
-  /** Name or path of the model that it was trained on. */
-  baseModel?: string | undefined;
+export interface Adapter extends AdapterSettings {
   tensors: Map<AdapterTensorName, AdapterTensor>;
 }
 
-/** Reads an adapter directory; values in f16 and bf16 become f32. @throws UserError with all bad tensors at once */
-export function readAdapter(directory: string): Adapter {
+/** A factor in an adapter's file. */
+export interface AdapterPlace {
+  fileName: string;
+  /** PEFT's name for it. */
+  standardName: string;
+  dtype: WeightType;
+  shape: [number, number];
+}
+
+/** An adapter whose values are still in its file. */
+export interface AdapterFile extends AdapterSettings {
+  readonly path: string;
+  readonly layers: number;
+  /** In the order layer, linear, A, B. */
+  readonly tensors: ReadonlyMap<AdapterTensorName, AdapterPlace>;
+  /** Keys of adapter_config.json that have no effect on what the adapter computes. */
+  readonly dropped: readonly string[];
+  /** A copy of a factor's values in f32. */
+  values(name: AdapterTensorName): Float32Array<ArrayBuffer>;
+  /** A factor for copying. */
+  stored(name: AdapterTensorName): StoredTensor;
+  close(): void;
+}
+
+/** Opens an adapter directory. @throws UserError with all bad tensors at once */
+export function openAdapter(directory: string): AdapterFile {
   checkDirectory(directory, 'the folder of an adapter', 'give the folder that holds it and adapter_config.json');
-  const settings = readSettings(directory);
+  const { targets: wanted, ...settings } = readSettings(directory);
   const file = openWeights(directory);
   try {
-    const { targets, tensors } = readTensors(file, settings.rank, settings.targets);
-    return { ...settings, targets, tensors };
-  } finally {
+    const { targets, layers, tensors } = placeTensors(file, settings.rank, wanted);
+    return {
+      ...settings,
+      path: file.path,
+      targets,
+      layers,
+      tensors,
+      values(name) {
+        const { fileName, dtype } = tensors.get(name)!;
+        const data = toF32(file.read(fileName) as Float32Array | Uint16Array, dtype);
+        file.release(fileName);
+        return data;
+      },
+      stored(name) {
+        const { fileName } = tensors.get(name)!;
+        return { name: fileName, ...file.tensors.get(fileName)!, blocks: () => file.blocks(fileName) };
+      },
+      close: () => file.close(),
+    };
+  } catch (error) {
     file.close();
+    throw error;
+  }
+}
+
+/** Reads an adapter directory; values in f16 and bf16 become f32. @throws UserError as openAdapter */
+export function readAdapter(directory: string): Adapter {
+  const { path, layers, dropped, values, stored, close, tensors, ...settings } = openAdapter(directory);
+  try {
+    const read = [...tensors].map(([name, { shape }]) => [name, { shape, data: values(name) }] as const);
+    return { ...settings, tensors: new Map(read) };
+  } finally {
+    close();
   }
 }
 
@@ -72,114 +114,11 @@ function openWeights(directory: string): TensorFile {
   return openTensorFile(!exists(path) && exists(torchPath) ? torchPath : path);
 }
 
-interface Settings extends Omit<Adapter, 'targets' | 'tensors'> {
-  /** undefined where the config has a pattern instead of names: then the tensors tell. */
-  targets: LinearName[] | undefined;
-}
-
-/** Read below, each in its place. */
-const READ_KEYS = [
-  'peft_type',
-  'task_type',
-  'r',
-  'lora_alpha',
-  'lora_dropout',
-  'use_rslora',
-  'target_modules',
-  'base_model_name_or_path',
-  'bias',
-  'init_lora_weights',
-];
-/** Of no effect on what a finished LoRA computes: notes, hints for training, and choices that show in the tensors. */
-const IGNORED_KEYS = new Set([
-  ...READ_KEYS,
-  ...['auto_mapping', 'inference_mode', 'merge_weights', 'peft_version', 'revision', 'runtime_config'],
-  ...['exclude_modules', 'layers_pattern', 'layers_to_transform'],
-  ...['corda_config', 'eva_config', 'loftq_config', 'lora_ga_config', 'velora_config'],
-  ...['ensure_weight_tying', 'megatron_core', 'qalora_group_size'],
-]);
-/** Starting points of A and B. The others (PiSSA, OLoRA, LoftQ, CorDA …) also change the base model. */
-const PLAIN_STARTS = new Set<unknown>([true, false, 'gaussian', 'orthogonal', 'eva']);
-
-function readSettings(directory: string): Settings {
-  const path = join(directory, ADAPTER_CONFIG_FILE);
-  if (!exists(path) && exists(previousName(path))) {
-    throw new UserError({
-      expected: ADAPTER_CONFIG_FILE,
-      found: 'an adapter whose replacement was interrupted',
-      where: directory,
-      remedy: "remove '.previous' from the names of its files to have the old adapter back, or write it again",
-    });
-  }
-  const fields = new Fields(readJsonObject(path, `an adapter folder with ${ADAPTER_CONFIG_FILE}`), path);
-  for (const key of fields.keys()) {
-    if (!IGNORED_KEYS.has(key) && !isUnset(fields.get(key))) {
-      throw fields.error(
-        key,
-        'nothing, as it is not implemented',
-        fields.get(key),
-        'merge the adapter into its base model with PEFT, or train one without this setting',
-      );
-    }
-  }
-  const type = fields.get('peft_type');
-  if (type !== 'LORA') throw fields.error('peft_type', "'LORA', the only kind of adapter that is implemented", type);
-  const task = fields.get('task_type') ?? 'CAUSAL_LM';
-  if (task !== 'CAUSAL_LM') throw fields.error('task_type', "'CAUSAL_LM'", task);
-  const bias = fields.get('bias') ?? 'none';
-  if (bias !== 'none') throw fields.error('bias', "'none': trained biases are not implemented", bias);
-  const start = fields.get('init_lora_weights') ?? true;
-  if (!PLAIN_STARTS.has(start)) {
-    throw fields.error(
-      'init_lora_weights',
-      'a start that leaves the base model as it is',
-      start,
-      'convert it to a plain LoRA (PEFT: path_initial_model_for_weight_conversion)',
-    );
-  }
-  return {
-    rank: fields.wholeNumber('r', { min: 1, max: MAX_RANK, default: 8 }),
-    alpha: fields.number('lora_alpha', { above: 0, default: 8 }),
-    dropout: fields.number('lora_dropout', { min: 0, below: 1, default: 0 }),
-    rslora: fields.boolean('use_rslora', false),
-    targets: readTargets(fields),
-    baseModel: fields.has('base_model_name_or_path') ? fields.string('base_model_name_or_path') : undefined,
-  };
-}
-
-/** How PEFT's configs say that a feature is off. */
-function isUnset(value: unknown): boolean {
-  return value === null || value === false || (typeof value === 'object' && Object.keys(value).length === 0);
-}
-
-function readTargets(fields: Fields): LinearName[] | undefined {
-  const modules = fields.get('target_modules') ?? 'default';
-  if (typeof modules === 'string') return undefined; // a pattern
-  if (!Array.isArray(modules)) throw fields.error('target_modules', 'a list of names', modules);
-  const named = new Set(
-    modules.map((module) => {
-      // Modules may be named by their whole path; the tensors then show whether all layers are meant.
-      const linear = linearOfTargetModule(String(module).split('.').at(-1)!);
-      if (!linear) {
-        const known = LINEAR_NAMES.map(targetModule).join(', ');
-        throw fields.error(
-          'target_modules',
-          `names among ${known}`,
-          module,
-          'only linear layers of blocks can be adapted',
-        );
-      }
-      return linear;
-    }),
-  );
-  return LINEAR_NAMES.filter((linear) => named.has(linear));
-}
-
-function readTensors(
+function placeTensors(
   file: TensorFile,
   rank: number,
   wanted: LinearName[] | undefined,
-): Pick<Adapter, 'targets' | 'tensors'> {
+): Pick<AdapterFile, 'targets' | 'layers' | 'tensors'> {
   const places = new Map<AdapterTensorName, string>(); // our name → the file's
   const unexpected: string[] = [];
   const misshaped: string[] = [];
@@ -216,15 +155,18 @@ function readTensors(
       remedy: `${ADAPTER_CONFIG_FILE} and weights must be of the same plain LoRA adapter`,
     });
   }
-  const tensors = new Map<AdapterTensorName, AdapterTensor>();
-  for (const { name } of everyTensor(layers, targets)) {
+  const tensors = new Map<AdapterTensorName, AdapterPlace>();
+  for (const { name, layer, linear, factor } of everyTensor(layers, targets)) {
     const fileName = places.get(name)!;
     const { dtype, shape } = file.tensors.get(fileName)!;
-    const data = toF32(file.read(fileName) as Float32Array | Uint16Array, weightType(dtype)!);
-    file.release(fileName);
-    tensors.set(name, { shape: [shape[0]!, shape[1]!], data });
+    tensors.set(name, {
+      fileName,
+      standardName: adapterFileName(layer, linear, factor),
+      dtype: weightType(dtype)!,
+      shape: [shape[0]!, shape[1]!],
+    });
   }
-  return { targets, tensors };
+  return { targets, layers, tensors };
 }
 
 /** Places of an adapter's tensors, in the order layer, linear, A, B. */
@@ -240,7 +182,7 @@ function* everyTensor(layers: number, targets: readonly LinearName[]) {
 }
 
 /** @throws UserError, with all tensors that do not fit, where the adapter is of a model of other sizes. */
-export function checkAdapterFits(adapter: Adapter, config: LlamaConfig, where: string): void {
+export function checkAdapterFits(adapter: Adapter | AdapterFile, config: LlamaConfig, where: string): void {
   const shapes = new Map<string, number[]>(weightPlaces(config).map(({ name, shape }) => [name, shape]));
   const misshaped: string[] = [];
   const missing: string[] = [];
@@ -304,21 +246,44 @@ function declareTensors({ rank, targets, tensors }: Adapter) {
   });
 }
 
-/** Only the keys that every version of PEFT knows: early ones fail on unknown ones, and all have the same defaults. */
-function formatSettings(adapter: Adapter): string {
-  const fields = {
-    base_model_name_or_path: adapter.baseModel ?? null,
-    bias: 'none',
-    fan_in_fan_out: false,
-    inference_mode: true,
-    lora_alpha: adapter.alpha,
-    lora_dropout: adapter.dropout,
-    modules_to_save: null,
-    peft_type: 'LORA',
-    r: adapter.rank,
-    target_modules: adapter.targets.map(targetModule).sort(),
-    task_type: 'CAUSAL_LM',
-    ...(adapter.rslora && { use_rslora: true }),
-  };
-  return `${JSON.stringify(fields, null, 2)}\n`;
+/**
+ * Writes an adapter as it lies in another's files, name by name, in the types that it has or another one; nothing is held in
+ * memory. An adapter that was there before stays whole until the new one is.
+ * @throws UserError where values do not fit `dtype`
+ */
+export async function copyAdapter(
+  directory: string,
+  adapter: AdapterFile,
+  { dtype, layer = systemFiles }: { dtype?: WeightType | undefined; layer?: FileLayer } = {},
+): Promise<void> {
+  const streams = adapterStreams(adapter, dtype);
+  const replacement = new Replacement(directory, layer);
+  try {
+    const writer = new SafetensorsWriter(
+      replacement.create(WEIGHTS_FILE),
+      streams.flatMap(({ declarations }) => declarations),
+    );
+    for (const { produce } of streams) await produce((name, data) => writer.write(name, data));
+    writer.finish();
+    replacement.create(ADAPTER_CONFIG_FILE).write(formatSettings(adapter), 0);
+    replacement.commit();
+  } finally {
+    replacement.close();
+  }
+}
+
+/** Compares what copyAdapter has written, byte by byte. Returns how many tensors. @throws UserError naming one that differs */
+export async function verifyAdapterCopy(directory: string, adapter: AdapterFile, dtype?: WeightType): Promise<number> {
+  const file = openWeights(directory);
+  try {
+    return await compareStreams(() => file, adapterStreams(adapter, dtype));
+  } finally {
+    file.close();
+  }
+}
+
+function adapterStreams(adapter: AdapterFile, dtype: WeightType | undefined): WeightStream[] {
+  return [...adapter.tensors].map(([name, place]) =>
+    castStream(adapter.stored(name), dtype ?? place.dtype, place.standardName),
+  );
 }

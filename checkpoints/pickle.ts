@@ -120,7 +120,7 @@ class Machine {
   reduce(): void {
     const args = this.pop();
     const callee = this.pop();
-    if (!(callee instanceof Callee) || !Array.isArray(args)) {
+    if (!(callee instanceof Callee) || !Array.isArray(args) || args.length > MAX_ARGUMENTS) {
       throw this.error('a known function and its arguments', 'something else');
     }
     this.push(callee.target.call(...args));
@@ -181,6 +181,9 @@ class Machine {
     });
   }
 }
+
+/** The functions that tensors need take seven at most. */
+const MAX_ARGUMENTS = 16;
 
 /** What MARK pushes. */
 const MARK = Symbol('mark');

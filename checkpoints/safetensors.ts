@@ -136,6 +136,8 @@ function checkMetadata(raw: unknown, path: string): Map<string, string> {
 
 export interface TensorDeclaration extends TensorInfo {
   name: string;
+  /** Of one dimension, which is the most that it may have: how long it is shows when it has been written. Held until then. */
+  shorter?: boolean;
 }
 
 /** What transformers and PEFT demand of files that they load. */
@@ -143,43 +145,42 @@ export const TORCH_METADATA: Readonly<Record<string, string>> = { format: 'pt' }
 
 /**
  * Writes one file. All tensors are declared first; then `write` takes their values, whole or in consecutive pieces, tensors
- * in any order; `finish` checks that all are there. The data lies by element type, then name, so every tensor is aligned and
- * the same tensors give the same bytes.
+ * in any order; `finish` checks that all are there. The data lies by element type, then name (the shorter ones at the end),
+ * so every tensor is aligned and the same tensors give the same bytes.
  */
 export class SafetensorsWriter {
   readonly #file: NewFile;
+  readonly #metadata: Readonly<Record<string, string>>;
+  readonly #declared: readonly TensorDeclaration[];
+  /** Where the next values of each tensor go, counted from the beginning of the data. */
   readonly #places = new Map<string, { next: number; end: number }>();
+  readonly #shorter = new Map<string, Uint8Array[]>();
+  readonly #dataStart: number;
 
   constructor(file: NewFile, declarations: Iterable<TensorDeclaration>, metadata = TORCH_METADATA) {
     this.#file = file;
+    this.#metadata = metadata;
     const rank = Object.keys(ELEMENT_BYTES);
-    const sorted = [...declarations].sort(
-      (a, b) => rank.indexOf(a.dtype) - rank.indexOf(b.dtype) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0),
+    this.#declared = [...declarations].sort(
+      (a, b) =>
+        Number(a.shorter ?? false) - Number(b.shorter ?? false) ||
+        rank.indexOf(a.dtype) - rank.indexOf(b.dtype) ||
+        (a.name < b.name ? -1 : a.name > b.name ? 1 : 0),
     );
-    const fields: string[] = [];
-    if (Object.keys(metadata).length > 0) fields.push(`"__metadata__":${JSON.stringify(metadata)}`);
     let offset = 0;
-    for (const { name, dtype, shape } of sorted) {
+    for (const { name, dtype, shape, shorter } of this.#declared) {
       const bytes = (elementCount(shape) ?? Number.NaN) * ELEMENT_BYTES[dtype];
       if (name === '__metadata__' || this.#places.has(name) || !Number.isSafeInteger(offset + bytes)) {
         throw new Error(`cannot declare tensor '${name}' ${shapeText(shape)}: a second of that name, or no such shape`);
       }
-      // Composed by hand: an object would put names that look like numbers first.
-      const entry = JSON.stringify({ dtype, shape, data_offsets: [offset, offset + bytes] });
-      fields.push(`${JSON.stringify(name)}:${entry}`);
       this.#places.set(name, { next: offset, end: offset + bytes });
+      if (shorter) this.#shorter.set(name, []);
       offset += bytes;
     }
-    const header = Buffer.from(`{${fields.join(',')}}`);
-    const headerBytes = Math.ceil(header.length / LENGTH_BYTES) * LENGTH_BYTES;
-    const start = Buffer.alloc(LENGTH_BYTES + headerBytes, ' ');
-    start.writeBigUInt64LE(BigInt(headerBytes));
-    start.set(header, LENGTH_BYTES);
-    file.write(start, 0);
-    for (const place of this.#places.values()) {
-      place.next += start.length;
-      place.end += start.length;
-    }
+    // Of the longest numbers that it may come to hold.
+    const header = this.#header(this.#declared.map(({ shape }) => shape));
+    this.#dataStart = LENGTH_BYTES + Math.ceil(header.length / LENGTH_BYTES) * LENGTH_BYTES;
+    if (this.#shorter.size === 0) this.#writeHeader(header);
   }
 
   /** The next values of a tensor, in its element type. */
@@ -188,14 +189,56 @@ export class SafetensorsWriter {
     if (!place || place.next + data.byteLength > place.end) {
       throw new Error(`tensor '${name}': ${data.byteLength} bytes more than were declared`);
     }
-    this.#file.write(data, place.next);
+    const held = this.#shorter.get(name);
+    if (held) held.push(new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice());
+    else this.#file.write(data, this.#dataStart + place.next);
     place.next += data.byteLength;
   }
 
   finish(): void {
     for (const [name, { next, end }] of this.#places) {
-      if (next !== end) throw new Error(`tensor '${name}': ${end - next} bytes are missing`);
+      if (next !== end && !this.#shorter.has(name))
+        throw new Error(`tensor '${name}': ${end - next} bytes are missing`);
     }
+    if (this.#shorter.size > 0) this.#finishShorter();
+  }
+
+  /** Puts the tensors whose length was not known behind the others, and the header, which names lengths, before them. */
+  #finishShorter(): void {
+    let offset = 0;
+    const shapes = this.#declared.map(({ name, dtype, shape }) => {
+      const held = this.#shorter.get(name);
+      if (!held) {
+        offset = this.#places.get(name)!.end;
+        return shape;
+      }
+      const bytes = Buffer.concat(held);
+      this.#file.write(bytes, this.#dataStart + offset);
+      offset += bytes.length;
+      return [bytes.length / ELEMENT_BYTES[dtype]];
+    });
+    this.#writeHeader(this.#header(shapes));
+  }
+
+  #writeHeader(header: Buffer): void {
+    const start = Buffer.alloc(this.#dataStart, ' ');
+    start.writeBigUInt64LE(BigInt(this.#dataStart - LENGTH_BYTES));
+    start.set(header, LENGTH_BYTES);
+    this.#file.write(start, 0);
+  }
+
+  #header(shapes: readonly (readonly number[])[]): Buffer {
+    const fields: string[] = [];
+    if (Object.keys(this.#metadata).length > 0) fields.push(`"__metadata__":${JSON.stringify(this.#metadata)}`);
+    let offset = 0;
+    for (const [i, { name, dtype }] of this.#declared.entries()) {
+      const shape = shapes[i]!;
+      const end = offset + elementCount(shape)! * ELEMENT_BYTES[dtype];
+      // Composed by hand: an object would put names that look like numbers first.
+      fields.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [offset, end] })}`);
+      offset = end;
+    }
+    return Buffer.from(`{${fields.join(',')}}`);
   }
 }
 

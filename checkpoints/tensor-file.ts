@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What every format of tensor files looks like to the rest of this room: names, element types, shapes, and values on demand.
-// safetensors implements it; another format (torch pickles, GGUF) is another implementation and a line in `openTensorFile`'s
-// caller. Knows nothing of models. Values are little-endian, as all processors that the addon runs on.
+// Each format is an implementation and a line in formats.ts. Knows nothing of models. Values are little-endian, as all processors that the addon runs on.
 import { native, STORAGE_TYPE } from '../kernels/index.js';
 
 /** Element types, named and sized as safetensors does. In the order of its reference writer: files begin with the first. */
@@ -22,6 +21,9 @@ export const ELEMENT_BYTES = {
 } as const;
 
 export type ElementType = keyof typeof ELEMENT_BYTES;
+
+/** What streaming takes at a time: large enough that calls cost nothing, small enough to stay in cache. A multiple of every block of quantised values. */
+export const BLOCK_BYTES = 1 << 22;
 
 export interface TensorInfo {
   dtype: ElementType;
@@ -48,6 +50,11 @@ export interface TensorFile {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   /** The values, valid until `close`. Asking again is free. */
   read(name: string): TensorData;
+  /**
+   * The values in row-major order, in blocks of at most BLOCK_BYTES, each valid until the next is taken: a tensor of any size
+   * costs one block of memory. (One that is stored with strides comes whole.)
+   */
+  blocks(name: string): Iterable<TensorData>;
   /** Gives the memory of these values back for now: they are read from the file again when next used. */
   release(name: string): void;
   /** Values become arrays of length 0. */
@@ -70,9 +77,9 @@ const VIEWS = {
   BOOL: Uint8Array,
 } as const;
 
-/** All of `buffer` as an array of that element type. */
-export function viewAs(dtype: ElementType, buffer: ArrayBuffer): TensorData {
-  return new VIEWS[dtype](buffer);
+/** `buffer`, or its first `bytes`, as an array of that element type. */
+export function viewAs(dtype: ElementType, buffer: ArrayBuffer, bytes = buffer.byteLength): TensorData {
+  return new VIEWS[dtype](buffer, 0, bytes / ELEMENT_BYTES[dtype]);
 }
 
 export function isElementType(name: string): name is ElementType {

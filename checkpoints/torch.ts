@@ -4,16 +4,21 @@
 // may be shared and views strided; values are mapped when they are read, so a file of any size costs what is in use.
 // Knows nothing of models. Run its tests: `npm test -- checkpoints/torch`.
 import { closeSync } from 'node:fs';
+import { crc32 } from 'node:zlib';
 import { UserError } from '../errors.js';
 import { openFile, readExactly } from './files.js';
 import { describe } from './json.js';
-import { extent, MappedTensors, type TensorPlace } from './mapped-tensors.js';
+import { type Checksum, extent, MappedTensors, type TensorPlace } from './mapped-tensors.js';
 import { nameOf, type PickleFunction, type PickleTypes, readPickle } from './pickle.js';
 import { ELEMENT_BYTES, type ElementType, elementCount, shapeText, type TensorFile } from './tensor-file.js';
 import { ZipDirectory } from './zip.js';
 
 /** A description of 100,000 tensors has 20 MB. */
 const MAX_PICKLE_BYTES = 64 << 20;
+/** Torch's own limit. A list of dimensions may be used by many tensors, so its length is a factor of the time. */
+const MAX_DIMENSIONS = 64;
+/** Pairs given to dicts' constructors in all: one list may be given to many. */
+const MAX_DICT_PAIRS = 1 << 20;
 
 const STORAGE_TYPES: Readonly<Record<string, ElementType>> = {
   'torch.DoubleStorage': 'F64',
@@ -68,7 +73,11 @@ function readArchive(file: number, fileBytes: number, path: string): Map<string,
     const entry = archive.locate(`${root}${name}`);
     if (!entry) return undefined;
     if (entry.bytes > maxBytes) throw damaged(`${name} of at most ${maxBytes} bytes`, `${entry.bytes}`, path);
-    return readExactly(file, entry.position, entry.bytes, path);
+    const bytes = readExactly(file, entry.position, entry.bytes, path);
+    if (entry.crc32 !== 0 && crc32(bytes) !== entry.crc32) {
+      throw damaged(`${name} with checksum ${entry.crc32.toString(16)}`, crc32(bytes).toString(16), path);
+    }
+    return bytes;
   };
   const order = contents('byteorder', 16);
   checkByteOrder(order === undefined || Buffer.from(order).toString('latin1') === 'little', path);
@@ -83,15 +92,37 @@ function readArchive(file: number, fileBytes: number, path: string): Map<string,
 
 /** Torch's mark at the beginning of its older format. */
 const LEGACY_MAGIC = 0x1950a86a20f9469cfc6cn;
+/** The pickles of an adapter are shorter; where they are not, more is read. */
+const LEGACY_START_BYTES = 1 << 20;
 
 function readLegacy(file: number, fileBytes: number, path: string): Map<string, TensorPlace> {
-  const start = readExactly(file, 0, Math.min(fileBytes, MAX_PICKLE_BYTES), path);
+  // How long the pickles are shows only when they end: first in a short piece of the file, so that opening costs little.
+  for (let bytes = LEGACY_START_BYTES; ; bytes *= 8) {
+    const whole = Math.min(fileBytes, MAX_PICKLE_BYTES);
+    const start = readExactly(file, 0, Math.min(bytes, whole), path);
+    try {
+      return placeLegacy(readLegacyPickles(start, path), file, fileBytes, path);
+    } catch (error) {
+      if (start.length === whole) throw error;
+    }
+  }
+}
+
+interface LegacyPickles {
+  value: unknown;
+  keys: unknown;
+  storages: ReadonlyMap<string, Storage>;
+  end: number;
+}
+
+/** Magic, version, system, the value, and the keys of its storages: five pickles, one after the other. */
+function readLegacyPickles(start: Uint8Array, path: string): LegacyPickles {
   const types = new TorchTypes(path);
-  let position = 0;
+  let end = 0;
   const next = () => {
-    const { value, end } = readPickle(start.subarray(position), types, path);
-    position += end;
-    return value;
+    const pickle = readPickle(start.subarray(end), types, path);
+    end += pickle.end;
+    return pickle.value;
   };
   if (start[0] !== 0x80 || next() !== LEGACY_MAGIC) {
     throw damaged('a zip archive or pickle of torch.save', 'other bytes', path);
@@ -101,11 +132,21 @@ function readLegacy(file: number, fileBytes: number, path: string): Map<string, 
   checkByteOrder(!(system instanceof Map) || system.get('little_endian') !== false, path);
   const value = next();
   const keys = next();
+  return { value, keys, storages: types.storages, end };
+}
+
+function placeLegacy(
+  { value, keys, storages, end }: LegacyPickles,
+  file: number,
+  fileBytes: number,
+  path: string,
+): Map<string, TensorPlace> {
   if (!Array.isArray(keys)) throw damaged('a list of storages', describe(keys), path);
   // The storages follow in this order, each after its number of elements.
   const entries = new Map<string, { position: number; bytes: number }>();
+  let position = end;
   for (const key of keys) {
-    const storage = types.storages.get(key as string);
+    const storage = storages.get(key as string);
     if (!storage || position + 8 > fileBytes) throw damaged(`storage ${describe(key)}`, 'none of that name', path);
     const bytes = storage.elements * ELEMENT_BYTES[storage.dtype];
     const count = new DataView(readExactly(file, position, 8, path).buffer).getBigInt64(0, true);
@@ -127,6 +168,7 @@ function readLegacy(file: number, fileBytes: number, path: string): Map<string, 
 class TorchTypes implements PickleTypes {
   readonly storages = new Map<string, Storage>();
   readonly #path: string;
+  #dictPairs = 0;
 
   constructor(path: string) {
     this.#path = path;
@@ -168,7 +210,10 @@ class TorchTypes implements PickleTypes {
   /** The pairs that Python 2 gave to the constructor. */
   #dict(pairs: unknown): Map<unknown, unknown> {
     const isPair = (x: unknown): x is [unknown, unknown] => Array.isArray(x) && x.length === 2;
-    if (!Array.isArray(pairs) || !pairs.every(isPair)) return this.#fail('pairs of a dict', describe(pairs));
+    if (!Array.isArray(pairs)) return this.#fail('pairs of a dict', describe(pairs));
+    this.#dictPairs += pairs.length;
+    if (this.#dictPairs > MAX_DICT_PAIRS) return this.#fail(`dicts of at most ${MAX_DICT_PAIRS} pairs`, 'more');
+    if (!pairs.every(isPair)) return this.#fail('pairs of a dict', describe(pairs));
     return new Map(pairs);
   }
 
@@ -176,7 +221,7 @@ class TorchTypes implements PickleTypes {
   #tensor([storage, offset, shape, strides, , , metadata]: unknown[]): Tensor {
     if (metadata instanceof Map && metadata.size > 0)
       return this.#fail('plain values', 'a view that negates or conjugates');
-    const isSizes = (x: unknown): x is number[] => Array.isArray(x) && x.every(isSize);
+    const isSizes = (x: unknown): x is number[] => Array.isArray(x) && x.length <= MAX_DIMENSIONS && x.every(isSize);
     if (!(storage instanceof Storage) || !isSize(offset) || !isSizes(shape) || !isSizes(strides)) {
       return this.#fail('storage, offset, shape and strides of a tensor', 'something else');
     }
@@ -205,10 +250,10 @@ function isSize(value: unknown): value is number {
 function placeTensors(
   value: unknown,
   path: string,
-  locate: (storage: Storage) => { position: number; bytes: number },
+  locate: (storage: Storage) => { position: number; bytes: number; crc32?: number },
 ): Map<string, TensorPlace> {
   if (!(value instanceof Map)) throw damaged('a dict of names and tensors (a state dict)', kindOf(value), path);
-  const located = new Map<Storage, number>();
+  const located = new Map<Storage, { position: number; checksum: Checksum | undefined }>();
   const places = new Map<string, TensorPlace>();
   for (const [name, tensor] of value as Map<unknown, unknown>) {
     if (typeof name !== 'string' || !(tensor instanceof Tensor)) {
@@ -216,19 +261,20 @@ function placeTensors(
     }
     const { storage, offset, shape, strides } = tensor;
     const { dtype, elements } = storage;
-    let position = located.get(storage);
-    if (position === undefined) {
-      const entry = locate(storage);
-      const bytes = elements * ELEMENT_BYTES[dtype];
-      if (entry.bytes !== bytes) throw damaged(`storage '${storage.key}' of ${bytes} bytes`, `${entry.bytes}`, path);
-      position = entry.position;
-      located.set(storage, position);
+    let place = located.get(storage);
+    if (!place) {
+      const { position, bytes, crc32 = 0 } = locate(storage);
+      const expected = elements * ELEMENT_BYTES[dtype];
+      if (bytes !== expected) throw damaged(`storage '${storage.key}' of ${expected} bytes`, `${bytes}`, path);
+      place = { position, checksum: crc32 === 0 ? undefined : { position, bytes, crc32 } };
+      located.set(storage, place);
     }
     places.set(name, {
       dtype,
       shape,
-      position: position + offset * ELEMENT_BYTES[dtype],
+      position: place.position + offset * ELEMENT_BYTES[dtype],
       strides: isRowMajor(shape, strides) ? undefined : strides,
+      checksum: place.checksum,
     });
   }
   return places;

@@ -9,6 +9,8 @@ export interface ZipEntry {
   /** First byte of the contents within the file. */
   position: number;
   bytes: number;
+  /** CRC-32 of the contents; 0 where the writer did not count it (torch can be told not to). */
+  crc32: number;
 }
 
 const END_BYTES = 22;
@@ -25,7 +27,7 @@ const SIGNATURE = { local: 0x04034b50, central: 0x02014b50, end: 0x06054b50, end
 /** Lists an archive. `locate` finds an entry's contents by its name. @throws UserError */
 export class ZipDirectory {
   readonly names: readonly string[];
-  readonly #entries = new Map<string, { header: number; bytes: number }>();
+  readonly #entries = new Map<string, { header: number; bytes: number; crc32: number }>();
   readonly #file: number;
   readonly #fileBytes: number;
   readonly #path: string;
@@ -51,7 +53,7 @@ export class ZipDirectory {
     const position = entry.header + LOCAL_BYTES + local.getUint16(26, true) + local.getUint16(28, true);
     if (position + entry.bytes > this.#fileBytes)
       throw this.#error(`'${name}' of ${entry.bytes} bytes`, 'the end of the file');
-    return { position, bytes: entry.bytes };
+    return { position, bytes: entry.bytes, crc32: entry.crc32 };
   }
 
   /** The record at the end of the file, or the larger one that it stands for. */
@@ -93,7 +95,8 @@ export class ZipDirectory {
       const method = directory.getUint16(at + 10, true);
       if (method !== 0) throw this.#error(`'${name}' as plain bytes`, `compression method ${method}`);
       if (this.#entries.has(name)) throw this.#error('each name once', `'${name}' twice`);
-      this.#entries.set(name, this.#readPlace(directory, at, at + CENTRAL_BYTES + nameBytes, extraBytes, name));
+      const place = this.#readPlace(directory, at, at + CENTRAL_BYTES + nameBytes, extraBytes, name);
+      this.#entries.set(name, { ...place, crc32: directory.getUint32(at + 16, true) });
       at = next;
     }
   }

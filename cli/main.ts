@@ -33,6 +33,21 @@ const COMMANDS: readonly Entry[] = [
     description: 'what a model, adapter, tokenizer or run is',
     load: () => import('./inspect.js'),
   },
+  {
+    usage: 'convert <input> <output>',
+    description: 'models and adapters as safetensors, from .bin, GGUF, or in another type',
+    load: () => import('./convert.js'),
+  },
+  {
+    usage: 'merge',
+    description: 'a base model and an adapter as one model',
+    load: () => import('./merge.js'),
+  },
+  {
+    usage: 'quantize <model>',
+    description: 'make the 4-bit copy of a model',
+    load: () => import('./quantize.js'),
+  },
   { usage: 'demo', description: 'train on the samples that come with the package', load: () => import('./demo.js') },
 ];
 

@@ -6,14 +6,14 @@ import { recipeSchema } from '../recipes/index.js';
 import type { Command } from './command.js';
 import { checkedValues, type Flag, flagsOf, givenValues, kebab, yargsOptions } from './options.js';
 
-/** Declares a command's options to yargs. @param usage the command's name and positional argument */
+/** Declares a command's options to yargs. @param usage the command's name and positional arguments */
 export function configure(y: Argv, usage: string, command: Command): Argv {
-  const positional = /[<[](.*)[>\]]/.exec(usage)?.[1];
+  const positionals = [...usage.matchAll(/[<[](.*?)[>\]]/g)].map(([, name]) => name!);
   const flags = flagsOf(command.options, kebab);
-  const options = yargsOptions(flags.filter(({ key }) => key !== positional));
-  if (positional) {
-    const { describe } = yargsOptions(flags)[positional]!;
-    y.positional(positional, { describe, type: 'string' });
+  const options = yargsOptions(flags.filter(({ key }) => !positionals.includes(key)));
+  for (const name of positionals) {
+    const { describe } = yargsOptions(flags)[name]!;
+    y.positional(name, { describe, type: 'string' });
   }
   y.options(options);
   for (const [title, keys] of Object.entries(command.groups ?? {})) {

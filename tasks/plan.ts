@@ -4,7 +4,7 @@
 // config is read, or its published shape where it is known by name; weights are never read.
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { openSafetensors, readLlamaConfig } from '../checkpoints/index.js';
+import { hasWeights, isLinearWeight, openModel, readLlamaConfig } from '../checkpoints/index.js';
 import {
   type ActivationPolicy,
   type Compute,
@@ -85,31 +85,22 @@ export async function plan(recipe: Recipe | object, { calibrate = true }: PlanOp
 /** The shape of a model directory's model, or of a published model by its name. */
 function modelShape(model: string): ModelShape {
   if (isKnown(model)) return { config: KNOWN_MODELS[model as keyof typeof KNOWN_MODELS], storedAs: 'bf16' };
-  return { config: readLlamaConfig(model), storedAs: storageType(model) };
+  if (!hasWeights(model)) return { config: readLlamaConfig(model), storedAs: statedTypes(model) };
+  const files = openModel(model); // reads headers alone
+  const types = new Map(files.tensorNames.map((name) => [name, files.storedAs(name)]));
+  files.close();
+  return { config: files.config, storedAs: (name) => types.get(name)! };
 }
 
 const isKnown = (model: string): boolean => Object.hasOwn(KNOWN_MODELS, model) && !existsSync(model);
 
-const STORAGE_TYPES: Record<string, ModelShape['storedAs']> = {
-  F32: 'f32',
-  F16: 'f16',
-  BF16: 'bf16',
-  float32: 'f32',
-  float16: 'f16',
-  bfloat16: 'bf16',
-};
+const STATED_TYPES: Record<string, 'f32' | 'bf16' | 'f16'> = { float32: 'f32', float16: 'f16', bfloat16: 'bf16' };
 
-/** From the header of the weights where they lie there, else from what the config says, else 16 bits. */
-function storageType(directory: string): ModelShape['storedAs'] {
-  const weights = join(directory, 'model.safetensors');
-  if (existsSync(weights)) {
-    const file = openSafetensors(weights);
-    const [tensor] = file.tensors.values();
-    file.close();
-    return STORAGE_TYPES[tensor?.dtype ?? ''] ?? 'bf16';
-  }
+/** How a config says that its weights are stored, where they are not there: 16 bits if it says nothing. */
+function statedTypes(directory: string): ModelShape['storedAs'] {
   const fields = JSON.parse(readFileSync(join(directory, 'config.json'), 'utf8')) as Record<string, unknown>;
-  return STORAGE_TYPES[String(fields['dtype'] ?? fields['torch_dtype'])] ?? 'bf16';
+  const dense = STATED_TYPES[String(fields['dtype'] ?? fields['torch_dtype'])] ?? 'bf16';
+  return fields['quantization_config'] ? (name) => (isLinearWeight(name) ? 'nf4' : dense) : dense;
 }
 
 /** The stages with their steps: as counted on the data where it is there, else as far as the recipe tells. */

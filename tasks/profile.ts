@@ -9,7 +9,7 @@ import { parseRecipe, type Recipe } from '../recipes/index.js';
 import { type Ceilings, measureCeilings } from './calibrate.js';
 import { openRunData } from './data.js';
 import { makeDevice, openForTraining, resolveCompute } from './open-model.js';
-import { adapterSettings, memoryBudget, planOf } from './run-settings.js';
+import { adapterSettings, type ModelShape, memoryBudget, planOf } from './run-settings.js';
 
 export interface ProfileOptions {
   /** Steps that are measured. */
@@ -85,12 +85,9 @@ export async function profile(
     const data = await openRunData(recipe, { ...model.files.config, tokenizer: () => model.tokenizer });
     try {
       const ceilings = measureCeilings(device);
-      const storedAs = model.files.weight('embedding').dtype;
-      const { totalSteps } = data;
-      const { settings } = await planOf(recipe, { config: model.files.config, storedAs }, compute, {
-        totalSteps,
-        memory,
-      });
+      const { files } = model;
+      const shape: ModelShape = { config: files.config, storedAs: (name) => files.storedAs(name) };
+      const { settings } = await planOf(recipe, shape, compute, { totalSteps: data.totalSteps, memory });
       const trainer = new Trainer(model.llama, settings);
       const { stage } = data.stages[0]!;
       const records: StepRecord[] = [];

@@ -9,7 +9,14 @@ import { loadRecipe, parseRecipe, type Recipe } from '../recipes/index.js';
 import { openRunData } from './data.js';
 import { type OpenedModel, openForTraining, resolveCompute } from './open-model.js';
 import { findResumePoint, type ResumePoint, RUN_FILES, RunFolder, restoreOptimizer } from './run-folder.js';
-import { adapterSettings, type MemoryBudget, memoryBudget, type PlannedRun, planOf } from './run-settings.js';
+import {
+  adapterSettings,
+  type MemoryBudget,
+  type ModelShape,
+  memoryBudget,
+  type PlannedRun,
+  planOf,
+} from './run-settings.js';
 
 export interface TrainOptions {
   /** Folder for adapter, log, recipe and checkpoints. */
@@ -165,7 +172,8 @@ async function planThatFits(
   totalSteps: number,
   memory: MemoryBudget,
 ): Promise<PlannedRun> {
-  const shape = { config: model.files.config, storedAs: model.files.weight('embedding').dtype };
+  const { files } = model;
+  const shape: ModelShape = { config: files.config, storedAs: (name) => files.storedAs(name) };
   const planned = await planOf(recipe, shape, compute, { totalSteps, memory });
   if (planned.fits || recipe.activations !== 'auto') return planned;
   const { plan } = planned;

@@ -60,6 +60,18 @@ export interface WeightValues {
   readonly data: Float32Array | Uint16Array;
 }
 
+/** Values of an NF4 weight as a file has them; layout and meaning of the parts as in kernels/ops.h. */
+export interface Nf4Values {
+  readonly shape: readonly [number, number];
+  /** Whether the absmax is quantised in its turn. */
+  readonly doubleQuantized: boolean;
+  /** The three parts are not read by the plan device. */
+  readonly codes: Uint8Array;
+  readonly absmaxCodes: Uint8Array;
+  readonly absmax: Float32Array;
+  readonly absmaxOffset: number;
+}
+
 export interface LinearOptions {
   /** Factor on the product; default 1. NF4 weights take none. */
   alpha?: number;
@@ -183,6 +195,8 @@ export interface Device extends Ops {
   uploadWeight(tensor: F32, values: WeightValues): void;
   /** A frozen NF4 weight with double quantisation, made from dense (N,K) values. */
   quantizeWeight(values: WeightValues): Nf4;
+  /** A frozen NF4 weight that was quantised before. The device may keep the parts in place, as with adoptWeight. */
+  adoptNf4(values: Nf4Values): Nf4;
 }
 
 export function elementsOf(shape: readonly number[]): number {

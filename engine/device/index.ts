@@ -15,6 +15,7 @@ export {
   lastOf,
   type MemoryKind,
   type Nf4,
+  type Nf4Values,
   type OpName,
   type Ops,
   rowsOf,

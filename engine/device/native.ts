@@ -19,6 +19,7 @@ import {
   NESTED_BLOCK,
   NF4_BLOCK,
   type Nf4,
+  type Nf4Values,
   type Tensor,
   type U8,
   type Values,
@@ -101,8 +102,18 @@ export class NativeDevice implements Device {
   }
 
   adoptWeight(values: WeightValues): Dense {
-    const { dtype, shape, data } = values;
-    return { dtype, shape, size: data.length, kind: 'weights', storage: data } as NativeTensor<Dense['dtype']>;
+    return adopted(values.dtype, values.shape, values.data);
+  }
+
+  adoptNf4({ shape, codes, absmaxCodes, absmax, absmaxOffset }: Nf4Values): Nf4 {
+    return {
+      dtype: 'nf4',
+      shape,
+      codes: adopted('u8', [codes.length], codes),
+      absmaxCodes: adopted('u8', [absmaxCodes.length], absmaxCodes),
+      absmax: adopted('f32', [absmax.length], absmax),
+      absmaxOffset,
+    };
   }
 
   uploadWeight(tensor: F32, values: WeightValues): void {
@@ -440,6 +451,11 @@ function arrayOver(dtype: DType, buffer: ArrayBuffer, byteOffset: number, size: 
     default:
       return new Uint16Array(buffer, byteOffset, size);
   }
+}
+
+/** A tensor over values that someone else owns. */
+function adopted<D extends DType>(dtype: D, shape: readonly number[], values: Values): Tensor<D> {
+  return { dtype, shape, size: values.length, kind: 'weights', storage: values } as NativeTensor<D>;
 }
 
 const valuesOf = (tensor: Tensor): Values => (tensor as NativeTensor).storage;

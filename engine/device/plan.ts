@@ -14,6 +14,7 @@ import {
   NESTED_BLOCK,
   NF4_BLOCK,
   type Nf4,
+  type Nf4Values,
   type OpName,
   type Ops,
   type Tensor,
@@ -128,6 +129,13 @@ export function planDevice(compute: Compute, scratchOf: ScratchRule = () => 0): 
     return tensor;
   };
   const free = (tensor: Tensor): void => memory.give((tensor as PlanTensor).storage);
+  const nf4 = ([N, K]: readonly [number, number], doubleQuantized: boolean): Nf4 => {
+    const blocks = Math.ceil((N * K) / NF4_BLOCK);
+    const codes = allocate('weights', [Math.ceil((N * K) / 2)], 'u8');
+    const absmaxCodes = allocate('weights', [doubleQuantized ? blocks : 0], 'u8');
+    const absmax = allocate('weights', [doubleQuantized ? Math.ceil(blocks / NESTED_BLOCK) : blocks]);
+    return { dtype: 'nf4', shape: [N, K], codes, absmaxCodes, absmax, absmaxOffset: 0 };
+  };
 
   return {
     ...ops,
@@ -145,14 +153,8 @@ export function planDevice(compute: Compute, scratchOf: ScratchRule = () => 0): 
     download: (async (tensor: F32) => new Float32Array(tensor.size)) as Device['download'],
     adoptWeight: ({ dtype, shape }: WeightValues): Dense => allocate('weights', shape, dtype),
     uploadWeight: () => {},
-    quantizeWeight: ({ shape }: WeightValues): Nf4 => {
-      const [N, K] = shape as [number, number];
-      const blocks = Math.ceil((N * K) / NF4_BLOCK);
-      const codes = allocate('weights', [Math.ceil((N * K) / 2)], 'u8');
-      const absmaxCodes = allocate('weights', [blocks], 'u8');
-      const absmax = allocate('weights', [Math.ceil(blocks / NESTED_BLOCK)]);
-      return { dtype: 'nf4', shape: [N, K], codes, absmaxCodes, absmax, absmaxOffset: 0 };
-    },
+    quantizeWeight: ({ shape }: WeightValues): Nf4 => nf4(shape as [number, number], true),
+    adoptNf4: ({ shape, doubleQuantized }: Nf4Values): Nf4 => nf4(shape, doubleQuantized),
   };
 }
 

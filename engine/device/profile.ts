@@ -55,5 +55,6 @@ export function profileDevice(inner: Device): ProfileDevice {
     adoptWeight: (values) => inner.adoptWeight(values),
     uploadWeight: (tensor, values) => inner.uploadWeight(tensor, values),
     quantizeWeight: (values) => inner.quantizeWeight(values),
+    adoptNf4: (values) => inner.adoptNf4(values),
   };
 }

@@ -18,4 +18,4 @@ export { type LoraFactors, mergedWeight } from './merge.js';
 export type { Parameter, ParameterGroup, Parameters } from './parameters.js';
 export type { SeedOf } from './projection.js';
 export { inverseFrequencies, rotaryTable } from './rotary.js';
-export { type Quantization, randomStart, shapesOnly, type WeightSource } from './weights.js';
+export { type Quantization, randomStart, type StoredType, shapesOnly, type WeightSource } from './weights.js';

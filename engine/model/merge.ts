@@ -2,7 +2,6 @@
 // Merging an adapter into the weights it was trained beside: W + s·B·A in f32. For the result to equal the unmerged model,
 // W must be the dense weight itself, not its 4-bit copy.
 import type { Device, WeightValues } from '../device/index.js';
-import { type LinearName, type LlamaConfig, linearShape } from './config.js';
 import { type LoraSettings, loraScale } from './lora.js';
 
 /** The factors of one linear layer: A (R,K), B (N,R). */
@@ -11,17 +10,18 @@ export interface LoraFactors {
   readonly B: Float32Array;
 }
 
-/** (N,K) merged weight. @param device must compute in f32, or the product would be rounded */
+/**
+ * (N,K) merged weight, or some rows of one with as many rows of B.
+ * @param device must compute in f32, or the product would be rounded
+ */
 export async function mergedWeight(
   device: Device,
-  config: LlamaConfig,
-  linear: LinearName,
   weight: WeightValues,
   factors: LoraFactors,
   settings: LoraSettings,
 ): Promise<WeightValues> {
   if (device.compute !== 'f32') throw new Error(`merging needs a device that computes in f32, got ${device.compute}`);
-  const [N, K] = linearShape(config, linear);
+  const [N, K] = weight.shape as [number, number];
   const R = settings.rank;
   const merged = device.allocate('weights', [N, K]);
   const A = device.allocate('adapter', [R, K]);

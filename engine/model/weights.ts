@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Brings a model's weights onto a device: frozen in NF4 or as stored, or as f32 parameters that train. Where the values come
 // from (files, a random start, nowhere for a plan) is the source's affair.
-import type { Dense, Device, F32, Weight, WeightValues } from '../device/index.js';
+import type { Dense, Device, F32, Nf4Values, Weight, WeightValues } from '../device/index.js';
 import { normals, seedOf } from '../random.js';
 import type { Block } from './block.js';
 import { type LinearName, type LlamaConfig, type WeightName, weightShapes } from './config.js';
@@ -11,11 +11,16 @@ import type { Projection } from './projection.js';
 /** Where weights come from, by our names. */
 export interface WeightSource {
   weight(name: WeightName): WeightValues;
+  /** The values of a linear layer that the source has in NF4 already; undefined where it has dense ones. */
+  nf4?(name: WeightName): Nf4Values | undefined;
   /** Called when a weight has been taken over, so that a source may drop cached pages. */
   done?(name: WeightName): void;
 }
 
-/** How the seven linear layers of each block are held. Embedding, norms and head are always as stored. */
+/**
+ * How the seven linear layers of each block are held: 'none' as stored, 'nf4' in NF4 (those that are stored so as they are).
+ * Embedding, norms and head are always as stored.
+ */
 export type Quantization = 'nf4' | 'none';
 
 export interface LoadedWeights {
@@ -53,6 +58,8 @@ export function loadFrozen(
   const quantized: Weight[] = [];
   const linear = (layer: number, name: LinearName): Projection => {
     const weightName = `layers.${layer}.${name}` as const;
+    const stored = source.nf4?.(weightName);
+    if (stored) return { name, weight: device.adoptNf4(stored) };
     if (quantization === 'none') return { name, weight: dense(weightName) };
     const weight = take(weightName, (values) => device.quantizeWeight(values));
     quantized.push(weight);
@@ -129,11 +136,25 @@ export function projectionOf(block: Block, name: LinearName): Projection {
   return block.attention[name];
 }
 
-/** A source without values, for the plan device: the shapes of the model in one storage type. */
-export function shapesOnly(config: LlamaConfig, dtype: WeightValues['dtype']): WeightSource {
+/** Storage type of a weight in its file. NF4 with its absmax quantised in its turn, or not. */
+export type StoredType = WeightValues['dtype'] | 'nf4' | 'nf4-single';
+
+/** A source without values, for the plan device: the shapes of the model, all weights of one type or each of its own. */
+export function shapesOnly(config: LlamaConfig, stored: StoredType | ((name: WeightName) => StoredType)): WeightSource {
   const shapes = new Map(weightShapes(config).map(({ name, shape }) => [name, shape]));
-  return { weight: (name) => ({ dtype, shape: shapes.get(name)!, data: NO_VALUES }) };
+  const typeOf = typeof stored === 'function' ? stored : () => stored;
+  return {
+    weight: (name) => ({ dtype: typeOf(name) as WeightValues['dtype'], shape: shapes.get(name)!, data: NO_VALUES }),
+    nf4: (name) => {
+      const type = typeOf(name);
+      if (type !== 'nf4' && type !== 'nf4-single') return undefined;
+      const shape = shapes.get(name) as [number, number];
+      const absmax = { absmaxCodes: NO_BYTES, absmax: NO_VALUES, absmaxOffset: 0 };
+      return { shape, doubleQuantized: type === 'nf4', codes: NO_BYTES, ...absmax };
+    },
+  };
 }
+const NO_BYTES = new Uint8Array(0);
 const NO_VALUES = new Float32Array(0);
 
 /** A fresh model: matrices normal with deviation 0.02 (GPT-2's and LLaMA's `initializer_range`), norms one. */

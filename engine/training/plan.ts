@@ -8,7 +8,6 @@ import {
   type OpTotal,
   planDevice,
   type ScratchRule,
-  type WeightValues,
 } from '../device/index.js';
 import {
   ACTIVATION_POLICIES,
@@ -18,15 +17,17 @@ import {
   type LlamaConfig,
   type LoraSettings,
   type Quantization,
+  type StoredType,
   shapesOnly,
+  type WeightName,
   weightShapes,
 } from '../model/index.js';
 import { Trainer, type TrainingSettings } from './trainer.js';
 
 export interface PlanRequest {
   config: LlamaConfig;
-  /** Type of the weights in the file: that of embedding, head and unquantised layers in memory. */
-  storedAs: WeightValues['dtype'];
+  /** Type of the weights in the files: that of embedding, head and unquantised layers in memory. */
+  storedAs: StoredType | ((name: WeightName) => StoredType);
   quantization: Quantization;
   adapter: LoraSettings | 'full';
   compute: Compute;

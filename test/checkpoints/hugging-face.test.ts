@@ -296,10 +296,6 @@ test('folders without weights that can be read', () => {
     expected: /model\.safetensors, pytorch_model\.bin, /,
     found: /none of them/,
   });
-  throwsUserError(() => openModel(shared('goldens', 'models', 'mha-bnb4')), {
-    expected: /quantization_config/,
-    remedy: /nf4/,
-  });
 });
 
 /** A small model with values that f16 and bf16 hold exactly. */

@@ -141,10 +141,10 @@ const REFUSED: [name: string, fields: object, expected: RegExp, found: RegExp][]
   ['feed-forward biases', { mlp_bias: true }, /^mlp_bias: false/, /true/],
   ['another activation', { hidden_act: 'gelu' }, /^hidden_act: 'silu'/, /"gelu"/],
   [
-    '4-bit weights',
+    '4-bit weights of another type',
     { quantization_config: { quant_method: 'bitsandbytes', load_in_4bit: true } },
-    /^quantization_config: .*16-bit/,
-    /"bitsandbytes"/,
+    /^quantization_config\.bnb_4bit_quant_type: 'nf4'/,
+    /"fp4"/,
   ],
   ['GPTQ weights', { quantization_config: { quant_method: 'gptq' } }, /^quantization_config/, /"gptq"/],
   [

@@ -48,6 +48,8 @@ export interface EntryOptions {
   zip64?: boolean;
   /** What the directory claims as size. */
   bytes?: number;
+  /** What the directory claims as checksum; 0: not counted. */
+  crc?: number;
 }
 
 /** An archive of entries as they are. */
@@ -55,7 +57,8 @@ export function zip(entries: [name: string, contents: Uint8Array, options?: Entr
   const parts: Buffer[] = [];
   const directory: Buffer[] = [];
   let position = 0;
-  for (const [entryName, contents, { method = 0, flags = 0, zip64 = false, bytes = contents.length } = {}] of entries) {
+  for (const [entryName, contents, options = {}] of entries) {
+    const { method = 0, flags = 0, zip64 = false, bytes = contents.length, crc = 0 } = options;
     const nameBytes = Buffer.from(entryName);
     const padding = Buffer.alloc(5); // an extra field in the local header alone, as torch has it for alignment
     const local = code('PK\x03\x04', uint16(20), uint16(flags), uint16(method), uint32(0), uint32(0));
@@ -77,7 +80,7 @@ export function zip(entries: [name: string, contents: Uint8Array, options?: Entr
       : code();
     directory.push(
       code(
-        ...['PK\x01\x02', uint16(20), uint16(20), uint16(flags), uint16(method), uint32(0), uint32(0)],
+        ...['PK\x01\x02', uint16(20), uint16(20), uint16(flags), uint16(method), uint32(0), uint32(crc)],
         ...[uint32(zip64 ? full : bytes), uint32(zip64 ? full : bytes), uint16(nameBytes.length), uint16(extra.length)],
         ...[uint16(0), uint16(0), uint16(0), uint32(0), uint32(zip64 ? full : position), nameBytes, extra],
       ),

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Torch's own files: those that torch saved hold the reference values; malformed and malicious ones are refused by name, and
 // nothing in a file runs.
+import { readFileSync } from 'node:fs';
+import { crc32 } from 'node:zlib';
 import * as assert from 'uvu/assert';
 import { openModel, openSafetensors, openTensorFile, readAdapter } from '../../checkpoints/index.js';
 import { toF32, weightType } from '../../checkpoints/tensor-file.js';
@@ -370,6 +372,84 @@ for (const [title, [bytes, expected, found]] of Object.entries(FILES)) {
     assert.ok(error.message.length < 700, error.message);
   });
 }
+
+test('checksums: values and pickle are compared with them, where the writer counted them', () => {
+  const entries = (pickleCrc: number, dataCrc: number) =>
+    zip([
+      ['m/data.pkl', program(good), { crc: pickleCrc }],
+      ['m/data/0', bytesOf(SIX), { crc: dataCrc }],
+    ]);
+  const [pickleCrc, dataCrc] = [crc32(program(good)), crc32(bytesOf(SIX))];
+  open(entries(pickleCrc, dataCrc), (file) => {
+    assert.equal(file.read('a'), SIX);
+    assert.equal([...file.blocks('a')], [SIX]);
+  });
+  open(entries(0, 0), (file) => assert.equal(file.read('a'), SIX));
+  throwsUserError(() => open(entries(1, dataCrc)), { expected: /data\.pkl with checksum 1/ });
+  open(entries(pickleCrc, 1), (file) => {
+    const parts = { expected: /values of 'a' as they were written, with checksum 1/, where: /x\.bin/ };
+    throwsUserError(() => file.read('a'), parts);
+    throwsUserError(() => [...file.blocks('a')], parts);
+  });
+});
+
+test('a bit flipped in the values of a file that torch saved is found when they are read', () => {
+  const bytes = readFileSync(shared('goldens', 'models', 'mha-bin', 'pytorch_model.bin'));
+  open(bytes, (file) => {
+    for (const key of file.tensors.keys()) file.read(key);
+  });
+  const random = generator(7);
+  for (let run = 0; run < 40; run++) {
+    const at = 20_000 + random(200_000);
+    bytes[at] = bytes[at]! ^ (1 << random(8));
+    // Between storages there is padding, which no checksum covers and nothing reads.
+    const faults: string[] = [];
+    open(bytes, (file) => {
+      for (const key of file.tensors.keys()) {
+        try {
+          file.read(key);
+        } catch (error) {
+          faults.push((error as Error).message);
+        }
+      }
+    });
+    assert.ok(faults.length <= 1 && faults.every((fault) => fault.includes('as they were written')));
+    if (faults.length === 1) return;
+  }
+  assert.unreachable('no flipped bit was found');
+});
+
+test('blocks hold what the whole holds, in pieces of bounded size', () => {
+  const many = new Float32Array(2_500_000).map((_, i) => i);
+  const value = dict(
+    ...[text('rows'), tensor(storage('0', 'torch.FloatStorage', many.length), 0, [2500, 1000], [1000, 1])],
+    ...[text('columns'), tensor(storage('0', 'torch.FloatStorage', many.length), 3, [3, 2], [1, 3])],
+  );
+  open(archive(value, { '0': bytesOf(many) }), (file) => {
+    let count = 0;
+    for (const block of file.blocks('rows')) {
+      assert.ok(block.byteLength <= 1 << 22);
+      assert.equal(block, many.subarray(count, count + block.length));
+      count += block.length;
+    }
+    assert.is(count, many.length);
+    assert.equal([...file.blocks('columns')], [Float32Array.of(3, 6, 4, 7, 5, 8)]);
+  });
+});
+
+test('one long list used many times costs no more than its length', () => {
+  const times = (count: number, part: Uint8Array) => Buffer.concat(Array.from({ length: count }, () => part));
+  const list = (body: Uint8Array) => code(']q\x01(', body, 'e');
+  const sizes = code(list(times(100_000, int(1))), '0'); // remembered, then taken from the stack
+  const recalled = code('h\x01');
+  const reused = call('torch._utils._rebuild_tensor_v2', FLOATS, int(0), recalled, recalled);
+  throwsUserError(() => open(archive(dict(text('a'), code(sizes, reused)))), { expected: /storage, offset, shape/ });
+  const pairs = code(list(times(100_000, tuple(int(1), int(2)))), '0');
+  const dicts = times(20_000, code(name('collections.OrderedDict'), recalled, '\x85R0'));
+  throwsUserError(() => open(archive(code(pairs, dicts, '}'))), { expected: /dicts of at most 1048576 pairs/ });
+  const manyArguments = code(name('collections.OrderedDict'), '(', times(200_000, int(1)), 'tR');
+  throwsUserError(() => open(archive(manyArguments)), { expected: /a known function and its arguments/ });
+});
 
 test('good files cut at every byte', () => {
   for (const bytes of [archive(good, data), legacy(good, [['0', 6, bytesOf(SIX)]])]) {

@@ -65,10 +65,7 @@ async function mergedLlama(model: GoldenModel): Promise<Llama> {
     for (const linear of ADAPTERS.r8_all.targets as readonly LinearName[]) {
       const name = `layers.${i}.${linear}` as const;
       const [A, B] = [f32(factors, peftName(i, linear, 'A')), f32(factors, peftName(i, linear, 'B'))];
-      merged.set(
-        name,
-        await mergedWeight(device, CONFIGS[model], linear, source.weight(name), { A, B }, ADAPTERS.r8_all),
-      );
+      merged.set(name, await mergedWeight(device, source.weight(name), { A, B }, ADAPTERS.r8_all));
     }
   }
   return new Llama(
@@ -139,14 +136,7 @@ test('merged weights equal the reference', async () => {
       if (!key) continue;
       compared++;
       const [A, B] = [f32(factors, peftName(i, linear, 'A')), f32(factors, peftName(i, linear, 'B'))];
-      const { data } = await mergedWeight(
-        device,
-        CONFIGS.mha,
-        linear,
-        source.weight(`layers.${i}.${linear}`),
-        { A, B },
-        ADAPTERS.r8_all,
-      );
+      const { data } = await mergedWeight(device, source.weight(`layers.${i}.${linear}`), { A, B }, ADAPTERS.r8_all);
       const want = f32(golden, key);
       const worst = (data as Float32Array).reduce((most, x, n) => Math.max(most, Math.abs(x - want[n]!)), 0);
       assert.ok(worst <= facts('mha').tol_merged_weights_abs, `${key} is off by ${worst}`);

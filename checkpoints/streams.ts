@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a stored weight can become on its way into another file: the same bytes, another floating-point type, or NF4. A block
+// at a time, so that a weight of any size costs little memory. Run its tests: `npm test -- checkpoints/model-writer`.
+import { UserError } from '../errors.js';
+import { packedDeclarations, quantizePacked } from './bitsandbytes.js';
+import type { StoredTensor } from './model.js';
+import type { WeightStream } from './model-writer.js';
+import { ELEMENT_TYPE, fromF32, type TensorData, toF32, type WeightType, weightType } from './tensor-file.js';
+
+/** Tensors as they are. */
+export function copyStream(tensors: readonly StoredTensor[]): WeightStream {
+  return {
+    declarations: tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape })),
+    produce(put) {
+      for (const tensor of tensors) for (const block of tensor.blocks()) put(tensor.name, block);
+    },
+  };
+}
+
+/** A dense tensor in another floating-point type, under its name or a new one. @throws UserError where values do not fit it */
+export function castStream(tensor: StoredTensor, to: WeightType, name = tensor.name): WeightStream {
+  return {
+    declarations: [{ name, dtype: ELEMENT_TYPE[to], shape: tensor.shape }],
+    produce(put) {
+      const from = weightType(tensor.dtype)!;
+      for (const block of tensor.blocks()) put(name, cast(name, block as Float32Array | Uint16Array, from, to));
+    },
+  };
+}
+
+/** A dense tensor in NF4, double-quantised. */
+export function quantizeStream(tensor: StoredTensor): WeightStream {
+  return {
+    declarations: packedDeclarations(tensor.name, tensor.shape),
+    produce: (put) => quantizePacked(tensor.name, tensor.shape, weightType(tensor.dtype)!, blocksInF32(tensor), put),
+  };
+}
+
+/** The values of a dense tensor in f32, block by block. */
+export function* blocksInF32(tensor: StoredTensor): Generator<Float32Array> {
+  const from = weightType(tensor.dtype)!;
+  for (const block of tensor.blocks()) {
+    yield from === 'f32' ? (block as Float32Array) : toF32(block as Uint16Array, from);
+  }
+}
+
+/** The bits of infinity without their sign. */
+const INFINITY = { bf16: 0x7f80, f16: 0x7c00 } as const;
+
+/**
+ * Values in another type, to nearest even. @param name for errors
+ * @throws UserError where a finite value becomes infinite
+ */
+export function cast(
+  name: string,
+  data: Float32Array | Uint16Array,
+  from: WeightType,
+  to: WeightType,
+): Float32Array | Uint16Array {
+  if (from === to) return data;
+  const wide = from === 'f32' ? (data as Float32Array) : toF32(data, from);
+  const out = fromF32(wide, to);
+  if (to !== 'f32') checkRange(name, wide, out, to);
+  return out;
+}
+
+function checkRange(name: string, wide: Float32Array, out: TensorData, to: 'bf16' | 'f16'): void {
+  const infinity = INFINITY[to];
+  for (let i = 0; i < out.length; i++) {
+    if (((out[i] as number) & 0x7fff) !== infinity || !Number.isFinite(wide[i]!)) continue;
+    throw new UserError({
+      expected: `values of '${name}' that ${to} can hold`,
+      found: `${wide[i]}`,
+      where: name,
+      remedy: to === 'f16' ? 'choose bf16, which has the range of f32' : 'choose f32',
+    });
+  }
+}
