@@ -30,13 +30,22 @@ export {
   type FeedOptions,
   PACKING_WINDOW,
 } from './feed.js';
+export { dataFiles } from './files/data-files.js';
 export type { OnBad, Place, RawRecord } from './files/place.js';
 export { readRecords } from './files/records.js';
 export { findLanguage, LANGUAGES, type Language, languageNamed } from './languages.js';
+export { originalsOf } from './mits.js';
 export { layOut, type PackedBatch, packRows } from './packing.js';
 export { type RecordTable, tableOf } from './record-table.js';
 export { type ReadRow, type RowFileOptions, readRowFiles, readRows } from './row-files.js';
-export { openRows, type RowSourceOptions } from './row-sources.js';
+export { type Original, openOriginal, openRows, type RowSourceOptions, readBeside } from './row-sources.js';
+export {
+  isRowStore,
+  MANIFEST as ROW_MANIFEST,
+  type RowManifest,
+  RowStoreWriter,
+  readRowManifest,
+} from './row-store.js';
 export { COLUMNS, type Column, type EnglishText, type Row, type RowShape } from './rows.js';
 export { concatenate, type HeldOutBy, splitHeldOut, type WeightedSource } from './source-views.js';
 export {

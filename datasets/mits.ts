@@ -2,8 +2,8 @@
 // MITS as it was published: what its paths say of a file, and what its records look like. Every quirk of its names and its
 // columns is levelled here and nowhere else, each with its reason (of its values: rows.ts). Reads nothing itself.
 // Where it lies: saillab/taco-datasets and the later saillab/alpaca-…-cleaned and saillab/alpaca_…_taco, UNHSAILLab/TaCo.
-import { basename, dirname } from 'node:path';
-import { languageInName } from './languages.js';
+import { basename, dirname, join, parse } from 'node:path';
+import { findLanguage, languageInName } from './languages.js';
 
 /** The sets that MITS is made of; `taco` are ready-made chains. */
 export type MitsSource = 'alpaca' | 'dolly' | 'vicuna' | 'taco';
@@ -43,6 +43,19 @@ function sourceOf(name: string): MitsSource | undefined {
   if (/^multilingual-alpaca-52k/.test(name) || /^alpaca-.+-cleaned$/.test(name)) return 'alpaca';
   if (/^multilingual-dolly-15k/.test(name)) return 'dolly';
   return undefined;
+}
+
+/**
+ * Where the English original of a translated file may lie: beside it (`Nepali.json`, `English.json`), or, as Alpaca's, in a
+ * folder beside its own (`Nepali/Nepali.json`, `English/English.json`).
+ */
+export function originalsOf(path: string): string[] {
+  const { name, ext } = parse(path);
+  const language = languageInName(name)?.name;
+  // A file that is named after more than a language may have rows of its own.
+  if (language === undefined || language === 'English' || findLanguage(name)?.name !== language) return [];
+  const english = `English${ext}`;
+  return [join(dirname(path), english), join(dirname(dirname(path)), 'English', english)];
 }
 
 type Fields = Record<string, unknown>;

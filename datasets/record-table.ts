@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Records by position: what a seeded shuffle and an exact cursor need. One streaming pass over the files checks every record
-// and notes where it stands (20 bytes a record in memory); after that any record is read by itself. Knows nothing of what a
+// and notes where it stands (24 bytes a record in memory); after that any record is read by itself. Knows nothing of what a
 // record means. A file that changes while it is in use is noticed, since a record's id is checked against the index.
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
@@ -119,11 +119,12 @@ export function tableOf<Item extends { id: string }>(
 
 /** Where each record stands, in columns that grow. */
 class Index {
-  readonly files: { path: string; first: number }[] = [];
+  private readonly files: { path: string; first: number }[] = [];
   count = 0;
   private offsets = new Float64Array(1024);
   private lengths = new Uint32Array(1024);
   private lines = new Uint32Array(1024);
+  private positions = new Uint32Array(1024);
   private keys = new Uint32Array(1024);
 
   add(place: Place, bytes: number, key: number): void {
@@ -132,6 +133,7 @@ class Index {
     this.offsets[this.count] = place.text!.byte;
     this.lengths[this.count] = bytes;
     this.lines[this.count] = place.text!.line;
+    this.positions[this.count] = place.position;
     this.keys[this.count] = key;
     this.count++;
   }
@@ -144,11 +146,11 @@ class Index {
     if (!(index >= 0 && index < this.count)) outOfRange(index, this.count);
     let file = this.files.length - 1;
     while (this.files[file]!.first > index) file--;
-    const { path, first } = this.files[file]!;
+    const { path } = this.files[file]!;
     return {
       file,
       bytes: this.lengths[index]!,
-      place: new Place(path, index - first, { line: this.lines[index]!, byte: this.offsets[index]! }),
+      place: new Place(path, this.positions[index]!, { line: this.lines[index]!, byte: this.offsets[index]! }),
     };
   }
 
@@ -161,6 +163,7 @@ class Index {
     this.offsets = larger(this.offsets, new Float64Array(capacity));
     this.lengths = larger(this.lengths, new Uint32Array(capacity));
     this.lines = larger(this.lines, new Uint32Array(capacity));
+    this.positions = larger(this.positions, new Uint32Array(capacity));
     this.keys = larger(this.keys, new Uint32Array(capacity));
   }
 }

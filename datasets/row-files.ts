@@ -2,16 +2,17 @@
 // Rows from files of any format, as a stream: each file by the columns it has and by what its path says of it. Knows which
 // rows are ready-made chains and which of those lack their labels; nothing of what rows are used for.
 import { dataFiles } from './files/data-files.js';
-import { attempt, BAD, type OnBad, type Place } from './files/place.js';
+import { attempt, BAD, type OnBad, Place } from './files/place.js';
 import { readRecords } from './files/records.js';
 import { factsOfPath, recordShape } from './mits.js';
+import { isRowStore, openRowStore } from './row-store.js';
 import { type DecodedRow, type Row, type RowShape, rowDecoder } from './rows.js';
 
 export interface RowFileOptions extends RowShape {
   /** A file in any format that can be read, or a folder of these. */
   path: string;
   /** Takes the fault of a row that cannot be read or used; without it the fault is thrown. */
-  onBad?: OnBad;
+  onBad?: OnBad | undefined;
 }
 
 export interface ReadRow extends DecodedRow {
@@ -20,8 +21,9 @@ export interface ReadRow extends DecodedRow {
   unlabelled?: true;
 }
 
-/** The rows of a file or folder, in order. */
+/** The rows of a file or folder, imported ones included, in order. */
 export async function* readRowFiles({ path, onBad, ...shape }: RowFileOptions): AsyncGenerator<ReadRow> {
+  if (isRowStore(path)) return yield* readRowStore(path, shape.language);
   const decode = fileRowDecoder(shape);
   for (const file of await dataFiles(path)) {
     const readyMade = (shape.source ?? factsOfPath(file).source) === 'taco';
@@ -32,6 +34,18 @@ export async function* readRowFiles({ path, onBad, ...shape }: RowFileOptions): 
       if (readyMade && decoded.chain === undefined) row.unlabelled = true;
       yield row;
     }
+  }
+}
+
+async function* readRowStore(path: string, language: string | undefined): AsyncGenerator<ReadRow> {
+  const rows = await openRowStore(path, language);
+  try {
+    for (let i = 0; i < rows.count; i++) {
+      const item = await rows.read(i);
+      yield { item, id: item.id, ownId: true, place: new Place(path, i) };
+    }
+  } finally {
+    await rows.close();
   }
 }
 

@@ -5,79 +5,112 @@
 import { createHash } from 'node:crypto';
 import { UserError } from '../errors.js';
 import { dataFiles } from './files/data-files.js';
-import type { OnBad, Place } from './files/place.js';
+import { type OnBad, Place } from './files/place.js';
 import { factsOfPath } from './mits.js';
-import { openTable, type RecordTable } from './record-table.js';
-import { fileRowDecoder } from './row-files.js';
+import { type OpenOptions, openTable, type RecordTable } from './record-table.js';
+import { fileRowDecoder, type ReadRow, type RowFileOptions } from './row-files.js';
+import { isRowStore, openRowStore } from './row-store.js';
 import type { DecodedRow, Row, RowShape } from './rows.js';
 
 export interface RowSourceOptions extends RowShape {
-  /** A JSONL file, a JSON array, or a folder of these. */
+  /** A JSONL file, a JSON array, or a folder of these; or imported rows, of which `language` chooses one. */
   path: string;
   /** The English original of the same rows: adds `english` to each row. Its columns are named like those of `path`. */
-  english?: string;
+  english?: string | Original;
   /** Takes the fault of a bad row, which is left out; without it the fault is thrown. */
-  onBad?: OnBad;
+  onBad?: OnBad | undefined;
 }
 
 /** Opens rows for reading by position; every row is checked once before this returns. */
 export async function openRows(options: RowSourceOptions): Promise<RecordTable<Row>> {
-  const { path, english: englishPath, onBad, ...shape } = options;
-  // What a path says of its rows is part of them; the path itself is not.
-  const facts = (await dataFiles(path)).map(factsOfPath);
-  const fingerprint = (...parts: string[]) =>
-    createHash('sha256')
-      .update(JSON.stringify([shape, facts, ...parts]))
-      .digest('hex');
-  if (englishPath === undefined) {
-    const rows = await openTable(path, fileRowDecoder(shape), onBad && { onBad });
-    return { ...rows, fingerprint: fingerprint(rows.fingerprint) };
-  }
-  const { rows, english, partner } = await openAligned(path, englishPath, shape, onBad);
+  const { path, english, onBad, ...shape } = options;
+  if (english === undefined) return openOne(path, shape, onBad && { onBad });
+  const original = typeof english === 'string' ? await openOriginal(english, shape.columns, onBad) : english;
+  const { rows } = await openPair({ path, onBad, ...shape }, original);
   return {
     ...rows,
-    fingerprint: fingerprint(rows.fingerprint, english.fingerprint),
-    async read(index) {
-      const row = await rows.read(index);
-      const at = partner[index]!;
-      if (at === NOWHERE) return row;
-      const { instruction, input, output } = await english.read(at);
-      return { ...row, english: { instruction, input, output } };
-    },
     async close() {
-      await Promise.all([rows.close(), english.close()]);
+      await rows.close();
+      if (original !== english) await original.rows.close();
     },
   };
+}
+
+/** The rows of a translation beside its original, in order. */
+export async function* readBeside(options: RowFileOptions, original: Original): AsyncGenerator<ReadRow> {
+  const { rows, notes } = await openPair(options, original);
+  try {
+    for (let i = 0; i < rows.count; i++) {
+      const item = await rows.read(i);
+      const row: ReadRow = { item, id: item.id, place: notes.places[i]! };
+      if (notes.ownIds) row.ownId = true;
+      yield row;
+    }
+  } finally {
+    await rows.close();
+  }
+}
+
+/** A translation with English text from its original. Closing it leaves the original open. */
+async function openPair({ path, onBad, ...shape }: RowFileOptions, original: Original) {
+  const notes = new Notes(path);
+  const translated = await openOne(path, shape, notes.taking(onBad));
+  const partner = align(notes, original.notes);
+  const rows: RecordTable<Row> = {
+    ...translated,
+    fingerprint: createHash('sha256').update(`${translated.fingerprint} ${original.rows.fingerprint}`).digest('hex'),
+    async read(index) {
+      const row = await translated.read(index);
+      const at = partner[index]!;
+      if (at === NOWHERE) return row;
+      const { instruction, input, output } = await original.rows.read(at);
+      return { ...row, english: { instruction, input, output } };
+    },
+  };
+  return { rows, notes };
+}
+
+/** An English original that is read beside several translations. Whoever opens it closes it. */
+export interface Original {
+  readonly rows: RecordTable<Row>;
+  readonly notes: Notes;
 }
 
 /** The columns that an English original shares with its translation. */
 const ENGLISH_COLUMNS = new Set(['id', 'instruction', 'input', 'output']);
 
-/** Both files, and for each translated row the position of its English row. */
-async function openAligned(path: string, englishPath: string, { columns, ...shape }: RowShape, onBad?: OnBad) {
-  const englishColumns =
-    columns && Object.fromEntries(Object.entries(columns).filter(([name]) => ENGLISH_COLUMNS.has(name)));
-  const open = async (file: string, fileShape: RowShape) => {
-    const notes = new Notes(file);
-    const takeBad: OnBad | undefined =
-      onBad &&
-      ((fault, count) => {
-        notes.total += count;
-        onBad(fault, count);
-      });
-    const visit = notes.add.bind(notes);
-    return {
-      notes,
-      table: await openTable(file, fileRowDecoder(fileShape), takeBad ? { visit, onBad: takeBad } : { visit }),
-    };
-  };
-  const translated = await open(path, columns ? { ...shape, columns } : shape);
-  const english = await open(englishPath, { ...(englishColumns && { columns: englishColumns }), language: 'English' });
-  return { rows: translated.table, english: english.table, partner: align(translated.notes, english.notes) };
+export async function openOriginal(path: string, columns?: RowShape['columns'], onBad?: OnBad): Promise<Original> {
+  const notes = new Notes(path);
+  const own = Object.entries(columns ?? {}).filter(([name]) => ENGLISH_COLUMNS.has(name));
+  const shape = { ...(columns && { columns: Object.fromEntries(own) }), language: 'English' };
+  return { rows: await openOne(path, shape, notes.taking(onBad)), notes };
+}
+
+/** Rows of one file or folder. */
+async function openOne(
+  path: string,
+  shape: RowShape,
+  options: OpenOptions<DecodedRow> = {},
+): Promise<RecordTable<Row>> {
+  if (isRowStore(path)) {
+    const rows = await openRowStore(path, shape.language);
+    for (let i = 0; options.visit && i < rows.count; i++) {
+      const row = await rows.read(i);
+      options.visit({ item: row, id: row.id, ownId: true }, new Place(path, i), i);
+    }
+    return rows;
+  }
+  // What a path says of its rows is part of them; the path itself is not.
+  const facts = (await dataFiles(path)).map(factsOfPath);
+  const rows = await openTable(path, fileRowDecoder(shape), options);
+  const fingerprint = createHash('sha256')
+    .update(JSON.stringify([shape, facts, rows.fingerprint]))
+    .digest('hex');
+  return { ...rows, fingerprint };
 }
 
 /** What alignment needs to know of each row of a file; let go of once the files are aligned. */
-class Notes {
+export class Notes {
   readonly ids: string[] = [];
   readonly languages: string[] = [];
   readonly inputEmpty: boolean[] = [];
@@ -91,7 +124,18 @@ class Notes {
 
   constructor(readonly path: string) {}
 
-  add({ item, id, ownId = false }: DecodedRow, place: Place, ordinal: number): void {
+  /** Options that fill these notes as rows are opened. */
+  taking(onBad: OnBad | undefined): OpenOptions<DecodedRow> {
+    const visit = this.add.bind(this);
+    if (!onBad) return { visit };
+    const takeBad: OnBad = (fault, count) => {
+      this.total += count;
+      onBad(fault, count);
+    };
+    return { visit, onBad: takeBad };
+  }
+
+  private add({ item, id, ownId = false }: DecodedRow, place: Place, ordinal: number): void {
     this.ids.push(id);
     this.languages.push(item.language);
     this.inputEmpty.push(item.input === '');

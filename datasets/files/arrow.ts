@@ -128,6 +128,11 @@ export class ArrowFile {
     this.writer = new Writer(write);
   }
 
+  /** Writes the schema. */
+  begin(): void {
+    this.writer.reset(undefined, this.schema);
+  }
+
   batch(rows: number, columns: readonly ColumnBuffers[]): void {
     const children = this.schema.fields.map(({ type }, c) => dataOf(type, rows, columns[c]!));
     this.writer.write(
