@@ -8,7 +8,7 @@ import { checkedValues, type Flag, flagsOf, givenValues, kebab, yargsOptions } f
 
 /** Declares a command's options to yargs. @param usage the command's name and positional argument */
 export function configure(y: Argv, usage: string, command: Command): Argv {
-  const positional = /[<[](.*)[>\]]/.exec(usage)?.[1];
+  const positional = /[<[](.*?)(?:\.\.)?[>\]]/.exec(usage)?.[1];
   const flags = flagsOf(command.options, kebab);
   const options = yargsOptions(flags.filter(({ key }) => key !== positional));
   if (positional) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The entrance of tasks/: what a person can ask for, as typed functions. Each opens, checks and closes what it needs.
+export { type ImportOptions, type ImportReport, importData } from './data-import.js';
 export { type DemoAnswer, type DemoEvent, demo } from './demo.js';
 export { DEFAULT_NEW_TOKENS, type GenerateRequest, generate } from './generate.js';
 export { type Inspection, inspect } from './inspect.js';
