@@ -222,11 +222,12 @@ export class Store {
     return `${shard.path}, row ${index - shard.first + 1}`;
   }
 
-  /** All batches in order, for looking through one column: only what is read of them is read from disk, and nothing checked. */
-  *unchecked(): Generator<StoreBatch> {
+  /** One column of all batches, in order. Only that column is read from disk, and no checksum compared. */
+  *scan(column: number): Generator<{ rows: number; buffers: ColumnBuffers }> {
     for (const { shard, batch } of this.placeOf) {
       this.touch(shard, this.columns * ROW_TOUCH_BYTES);
-      yield attemptRead(shard.path, () => shard.bytes.batch(batch));
+      const { rows, columns } = attemptRead(shard.path, () => shard.bytes.batch(batch));
+      yield { rows, buffers: columns[column]! };
     }
   }
 

@@ -1,5 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The entrance of datasets/: rows → examples → packed batches. Knows text and files of text; nothing of models.
+
+export {
+  EXAMPLE_MANIFEST,
+  type ExampleManifest,
+  exampleKey,
+  openExamples,
+  writeExamples,
+} from './example-store.js';
 export {
   composer,
   type Encoder,
@@ -30,12 +38,21 @@ export {
   type FeedOptions,
   PACKING_WINDOW,
 } from './feed.js';
+export {
+  type FeedPlan,
+  feedOf,
+  openSource,
+  type SourcePlan,
+  type TokenizerCache,
+  tokenizerCache,
+} from './feed-plan.js';
 export { dataFiles } from './files/data-files.js';
 export type { OnBad, Place, RawRecord } from './files/place.js';
 export { readRecords } from './files/records.js';
 export { findLanguage, LANGUAGES, type Language, languageNamed } from './languages.js';
 export { originalsOf } from './mits.js';
 export { layOut, type PackedBatch, packRows } from './packing.js';
+export { prefetch } from './prefetch.js';
 export { type RecordTable, tableOf } from './record-table.js';
 export { type ReadRow, type RowFileOptions, readRowFiles, readRows } from './row-files.js';
 export { type Original, openOriginal, openRows, type RowSourceOptions, readBeside } from './row-sources.js';

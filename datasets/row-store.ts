@@ -126,7 +126,7 @@ export async function openRowStore(path: string, language?: string): Promise<Rec
     count: store.count,
     fingerprint: store.fingerprint,
     key(index) {
-      keys ??= hashIds(store);
+      keys ??= keysOf(store);
       return keys[index]!;
     },
     where: (index) => store.where(index),
@@ -144,11 +144,12 @@ export async function openRowStore(path: string, language?: string): Promise<Rec
   };
 }
 
-function hashIds(store: Store): Uint32Array {
+/** The hashes of all ids. */
+function keysOf(store: Store): Uint32Array {
   const keys = new Uint32Array(store.count);
   let at = 0;
-  for (const { rows, columns } of store.unchecked()) {
-    const { offsets, values } = columns[0]!;
+  for (const { rows, buffers } of store.scan(0)) {
+    const { offsets, values } = buffers;
     for (let row = 0; row < rows; row++) {
       keys[at++] = hashUtf8((values as Uint8Array).subarray(offsets![row], offsets![row + 1]));
     }
