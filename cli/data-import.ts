@@ -3,24 +3,14 @@
 import { z } from 'zod';
 import { importData } from '../tasks/index.js';
 import { command, jsonOption } from './command.js';
-import { countsText, rowOptions, shapeOf } from './data-options.js';
+import { countsText, rowOptions, rowsOptions, sourcesArgument } from './data-options.js';
 import { interruptSignal } from './interrupt.js';
 import { Progress } from './progress.js';
 
 export default command({
   options: z.strictObject({
-    sources: z
-      .array(z.string().min(1))
-      .min(1)
-      .describe('files (JSON, JSONL, Parquet, Arrow, XLSX; gzip, zstd), or folders of them, such as MITS'),
+    sources: sourcesArgument,
     output: z.string().min(1).describe('a new folder'),
-    english: z
-      .string()
-      .min(1)
-      .optional()
-      .describe(
-        "English original of the rows; default: English.json beside a file named after its language; 'none': none",
-      ),
     ...rowOptions,
     skipBadRows: z
       .boolean()
@@ -33,15 +23,14 @@ export default command({
     ['data import Nepali.json --english English.json --output nepali', 'one language'],
     ['data import dolly.jsonl.gz --language English --output dolly --column input=context', 'other column names'],
   ],
-  async run({ sources, output, english, skipBadRows, json, ...shape }) {
+  async run({ sources, output, skipBadRows, json, ...options }) {
     const signal = interruptSignal('Stopping; nothing will be left of the import');
     const progress = new Progress();
     const started = performance.now();
     const report = await importData({
-      ...shapeOf(shape),
+      ...rowsOptions(options),
       sources,
       output,
-      english,
       skipBadRows,
       signal,
       onProgress: (rows, file) => {

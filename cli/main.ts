@@ -51,6 +51,21 @@ const COMMANDS: readonly Entry[] = [
         description: 'rows of any files into one folder, read by position',
         load: () => import('./data-import.js'),
       },
+      {
+        usage: 'lint <sources..>',
+        description: 'what is wrong with rows: missing, double, in another language, too long',
+        load: () => import('./data-lint.js'),
+      },
+      {
+        usage: 'preview <sources..>',
+        description: 'one row as training will see it, with what counts in the loss',
+        load: () => import('./data-preview.js'),
+      },
+      {
+        usage: 'stats <sources..>',
+        description: 'how many rows there are, by language and source',
+        load: () => import('./data-stats.js'),
+      },
     ],
   },
   { usage: 'demo', description: 'train on the samples that come with the package', load: () => import('./demo.js') },

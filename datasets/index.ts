@@ -50,6 +50,15 @@ export { dataFiles } from './files/data-files.js';
 export type { OnBad, Place, RawRecord } from './files/place.js';
 export { readRecords } from './files/records.js';
 export { findLanguage, LANGUAGES, type Language, languageNamed } from './languages.js';
+export {
+  CHECKS,
+  type Check,
+  type ContextCut,
+  type Finding,
+  type LengthReport,
+  Linter,
+  type LintReport,
+} from './lint/linter.js';
 export { originalsOf } from './mits.js';
 export { layOut, type PackedBatch, packRows } from './packing.js';
 export { prefetch } from './prefetch.js';

@@ -2,35 +2,15 @@
 // Rows of any files into one folder of Arrow files. The folder appears whole or not at all: whatever fails, from a bad row to a
 // full disk, leaves nothing that could pass for it. Memory stays bounded, whatever the sources hold.
 import { existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { type FileLayer, Replacement, systemFiles } from '../checkpoints/index.js';
-import {
-  dataFiles,
-  isRowStore,
-  type OnBad,
-  type Original,
-  openOriginal,
-  originalsOf,
-  type ReadRow,
-  ROW_MANIFEST,
-  type RowManifest,
-  type RowShape,
-  RowStoreWriter,
-  readBeside,
-  readRowFiles,
-} from '../datasets/index.js';
+import { type OnBad, type ReadRow, ROW_MANIFEST, type RowManifest, RowStoreWriter } from '../datasets/index.js';
 import { UserError } from '../errors.js';
+import { type RowsOptions, rowsOf } from './data-rows.js';
 
-export interface ImportOptions extends RowShape {
-  /** Files in any format that can be read, folders of them, or imported folders. */
-  sources: readonly string[];
+export interface ImportOptions extends RowsOptions {
   /** A new folder, or an empty one. */
   output: string;
-  /**
-   * The English original of each file. Without it, one that lies beside a file by name (`Nepali.json`, `English.json`) is its
-   * original; `none` for none at all.
-   */
-  english?: string | undefined;
   /** Leaves bad rows out and reports them, where the first would end the import. */
   skipBadRows?: boolean | undefined;
   onProgress?: (rows: number, file: string) => void;
@@ -70,28 +50,25 @@ export async function importData(options: ImportOptions, layer: FileLayer = syst
           if (report.faults.length < MAX_FAULTS) report.faults.push(fault.message);
         }
       : undefined;
-  const originals = new Originals(options.english, onBad);
   const replacement = new Replacement(output, layer);
   try {
     const labelled = await RowStoreWriter.create(replacement);
     const unlabelled = await RowStoreWriter.create({ create: (name) => replacement.create(join(UNLABELLED, name)) });
     const ids = new Ids();
     let count = 0;
-    for (const file of await filesOf(sources)) {
-      for await (const row of rowsOf(file, await originals.of(file), options, onBad)) {
-        if (signal?.aborted)
-          throw new UserError({ expected: 'to import all rows', found: `a stop after ${count}`, where: file });
-        const { item } = row;
-        item.id = ids.of(row);
-        if (item.english) report.withEnglish++;
-        if (row.chain === 'incomplete') report.incomplete++;
-        if (row.unlabelled) {
-          mkdirSync(join(output, UNLABELLED), { recursive: true });
-          unlabelled.put(item);
-        } else labelled.put(item);
-        if (++count % ROWS_BETWEEN_REPORTS === 0) onProgress?.(count, file);
+    for await (const { row, file } of rowsOf(options, onBad)) {
+      if (signal?.aborted) {
+        throw new UserError({ expected: 'to import all rows', found: `a stop after ${count}`, where: file });
       }
-      ids.endFile();
+      const { item } = row;
+      item.id = ids.of(row, file);
+      if (item.english) report.withEnglish++;
+      if (row.chain === 'incomplete') report.incomplete++;
+      if (row.unlabelled) {
+        mkdirSync(join(output, UNLABELLED), { recursive: true });
+        unlabelled.put(item);
+      } else labelled.put(item);
+      if (++count % ROWS_BETWEEN_REPORTS === 0) onProgress?.(count, file);
     }
     if (count === 0) throw new UserError({ expected: 'at least one row', found: 'none', where: sources.join(', ') });
     const apart = unlabelled.finish();
@@ -104,7 +81,6 @@ export async function importData(options: ImportOptions, layer: FileLayer = syst
   } finally {
     replacement.close();
     removeIfEmpty(join(output, UNLABELLED));
-    await originals.close();
   }
 }
 
@@ -125,52 +101,6 @@ function checkOutput(output: string): void {
   });
 }
 
-async function filesOf(sources: readonly string[]): Promise<string[]> {
-  const files: string[] = [];
-  for (const source of sources) files.push(...(isRowStore(source) ? [source] : await dataFiles(source)));
-  return files;
-}
-
-function rowsOf(
-  path: string,
-  original: Original | undefined,
-  { language, source, columns }: RowShape,
-  onBad: OnBad | undefined,
-): AsyncGenerator<ReadRow> {
-  const shape = {
-    ...(language !== undefined && { language }),
-    ...(source !== undefined && { source }),
-    ...(columns !== undefined && { columns }),
-  };
-  return original ? readBeside({ path, onBad, ...shape }, original) : readRowFiles({ path, onBad, ...shape });
-}
-
-/** The English originals of files; one is opened once for all translations that follow each other. */
-class Originals {
-  private open: { path: string; original: Original } | undefined;
-
-  constructor(
-    private readonly named: string | undefined,
-    private readonly onBad: OnBad | undefined,
-  ) {}
-
-  async of(file: string): Promise<Original | undefined> {
-    if (this.named === 'none') return undefined;
-    const path = this.named ?? originalsOf(file).find((candidate) => existsSync(candidate));
-    if (path === undefined || resolve(path) === resolve(file)) return undefined;
-    if (this.open?.path !== path) {
-      await this.close();
-      this.open = { path, original: await openOriginal(path, undefined, this.onBad) };
-    }
-    return this.open.original;
-  }
-
-  async close(): Promise<void> {
-    await this.open?.original.rows.close();
-    this.open = undefined;
-  }
-}
-
 /**
  * Ids of rows that have none of their own: their position among all rows of their language and source, so that the same row
  * has the same id in every language.
@@ -178,9 +108,11 @@ class Originals {
 class Ids {
   private readonly before = new Map<string, number>();
   private readonly inFile = new Map<string, number>();
+  private file = '';
 
-  of({ item, id, ownId, place }: ReadRow): string {
+  of({ item, id, ownId, place }: ReadRow, file: string): string {
     if (ownId) return id;
+    if (file !== this.file) this.begin(file);
     const { source = '', language } = item;
     const key = `${language} ${source}`;
     this.inFile.set(key, place.position + 1);
@@ -188,8 +120,9 @@ class Ids {
     return source === '' ? String(position) : `${source}-${position}`;
   }
 
-  endFile(): void {
+  private begin(file: string): void {
     for (const [key, count] of this.inFile) this.before.set(key, (this.before.get(key) ?? 0) + count);
     this.inFile.clear();
+    this.file = file;
   }
 }
