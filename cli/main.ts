@@ -7,12 +7,21 @@ import yargs, { type Argv } from 'yargs';
 import { nearest, UserError } from '../errors.js';
 import type { Command } from './command.js';
 
-interface Entry {
+interface Leaf {
   /** Name and positional argument, as yargs has them. */
   usage: string;
   description: string;
   load(): Promise<{ default: Command }>;
 }
+
+/** A name that stands for several commands. */
+interface Group {
+  usage: string;
+  description: string;
+  commands: readonly Leaf[];
+}
+
+type Entry = Leaf | Group;
 
 const COMMANDS: readonly Entry[] = [
   { usage: 'train [recipe]', description: 'train an adapter, or go on with a run', load: () => import('./train.js') },
@@ -48,6 +57,32 @@ const COMMANDS: readonly Entry[] = [
     description: 'make the 4-bit copy of a model',
     load: () => import('./quantize.js'),
   },
+  {
+    usage: 'data',
+    description: 'training data: import, check, show, count',
+    commands: [
+      {
+        usage: 'import <sources..>',
+        description: 'rows of any files into one folder, read by position',
+        load: () => import('./data-import.js'),
+      },
+      {
+        usage: 'lint <sources..>',
+        description: 'what is wrong with rows: missing, double, in another language, too long',
+        load: () => import('./data-lint.js'),
+      },
+      {
+        usage: 'preview <sources..>',
+        description: 'one row as training will see it, with what counts in the loss',
+        load: () => import('./data-preview.js'),
+      },
+      {
+        usage: 'stats <sources..>',
+        description: 'how many rows there are, by language and source',
+        load: () => import('./data-stats.js'),
+      },
+    ],
+  },
   { usage: 'demo', description: 'train on the samples that come with the package', load: () => import('./demo.js') },
 ];
 
@@ -77,14 +112,23 @@ const parser = yargs(args)
   .fail((message, error) => {
     throw error ?? wrongUsage(message);
   });
-for (const entry of COMMANDS) {
+for (const entry of COMMANDS) register(parser, entry);
+
+function register(y: Argv, entry: Entry): void {
+  if ('commands' in entry) {
+    y.command(entry.usage, entry.description, (inner) => {
+      for (const command of entry.commands) register(inner, command);
+      return inner.demandCommand(1, 1);
+    });
+    return;
+  }
   let loaded: Command;
-  const prepare = async (y: Argv) => {
+  const prepare = async (inner: Argv) => {
     loaded = (await entry.load()).default;
     const { configure } = await import('./parsing.js');
-    return configure(y, entry.usage, loaded);
+    return configure(inner, entry.usage, loaded);
   };
-  parser.command(entry.usage, entry.description, prepare as never, async (argv) => {
+  y.command(entry.usage, entry.description, prepare as never, async (argv) => {
     const { valuesOf } = await import('./parsing.js');
     const { values, changes } = valuesOf(loaded, argv);
     await loaded.run(values, changes);
@@ -104,24 +148,46 @@ try {
 
 /** yargs' message for a faulty command line as an error of ours, with the nearest command or flag. */
 function wrongUsage(message: string): UserError {
-  const names = COMMANDS.map(({ usage }) => usage.split(' ')[0]!);
-  const command = COMMANDS[names.indexOf(args[0] ?? '')];
-  const help = `'tacotune ${command ? `${args[0]} ` : ''}--help' shows what there is`;
+  const { command, path, known } = commandOf(args);
+  const help = `'tacotune ${[...path, ''].join(' ')}--help' shows what there is`;
   const usage = (expected: string, found: string, near?: string) =>
     new UserError({ expected, found, remedy: near ? `did you mean '${near}'?` : help, usage: true });
-  if (!command) return usage('a command', args[0] ? `'${args[0]}'` : 'none', args[0] && nearest(args[0], names));
+  if (!command) {
+    const given = args[path.length];
+    const what = path.length === 0 ? 'a command' : `a command of 'tacotune ${path.join(' ')}'`;
+    return usage(what, given ? `'${given}'` : 'none', given && nearest(given, known));
+  }
 
+  const full = [...path.slice(0, -1), command.usage].join(' ');
   const after = (opening: RegExp) => opening.exec(message) && message.slice(message.indexOf(':') + 2);
   const missing = after(/^Missing required argument/);
   if (missing) return usage(missing.replace(/[^, ]+/g, '--$&').replaceAll(',', ' and'), 'none');
   const bare = after(/^Not enough arguments following/);
   if (bare) return usage(`a value after --${bare}`, 'none');
-  if (message.startsWith('Not enough non-option')) return usage(`'tacotune ${command.usage}'`, 'nothing more');
+  if (message.startsWith('Not enough non-option')) return usage(`'tacotune ${full}'`, 'nothing more');
   const unknown = after(/^Unknown (argument|command)/)?.split(', ')[0];
   if (!unknown) return usage('a command line that can be understood', message);
-  if (args.includes(unknown)) return usage(`'tacotune ${command.usage}' with flags`, `'${unknown}' besides`);
+  if (args.includes(unknown)) return usage(`'tacotune ${full}' with flags`, `'${unknown}' besides`);
   const near = nearest(unknown, knownFlags());
-  return usage(`a flag of 'tacotune ${args[0]}'`, `'${unknown.length > 1 ? '-' : ''}-${unknown}'`, near && `--${near}`);
+  return usage(
+    `a flag of 'tacotune ${path.join(' ')}'`,
+    `'${unknown.length > 1 ? '-' : ''}-${unknown}'`,
+    near && `--${near}`,
+  );
+}
+
+/** The command that a command line names, as far as it does: the names on the way, and those that could come next. */
+function commandOf(line: readonly string[]): { command?: Leaf; path: string[]; known: string[] } {
+  let entries = COMMANDS;
+  const path: string[] = [];
+  for (const word of line) {
+    const entry = entries.find(({ usage }) => usage.split(' ')[0] === word);
+    if (!entry) break;
+    path.push(word);
+    if ('load' in entry) return { command: entry, path, known: [] };
+    entries = entry.commands;
+  }
+  return { path, known: entries.map(({ usage }) => usage.split(' ')[0]!) };
 }
 
 /** The flags of the command that is being parsed. */

@@ -8,7 +8,7 @@ import { checkedValues, type Flag, flagsOf, givenValues, kebab, yargsOptions } f
 
 /** Declares a command's options to yargs. @param usage the command's name and positional arguments */
 export function configure(y: Argv, usage: string, command: Command): Argv {
-  const positionals = [...usage.matchAll(/[<[](.*?)[>\]]/g)].map(([, name]) => name!);
+  const positionals = [...usage.matchAll(/[<[](.*?)(?:\.\.)?[>\]]/g)].map(([, name]) => name!);
   const flags = flagsOf(command.options, kebab);
   const options = yargsOptions(flags.filter(({ key }) => !positionals.includes(key)));
   for (const name of positionals) {

@@ -17,6 +17,16 @@ export function hashText(text: string): number {
   return mix(h);
 }
 
+/** The hash of the text that UTF-8 bytes spell. ASCII, which ids mostly are, needs no text for it. */
+export function hashUtf8(bytes: Uint8Array): number {
+  let h = 0x811c9dc5;
+  for (const byte of bytes) {
+    if (byte >= 0x80) return hashText(Buffer.from(bytes).toString());
+    h = Math.imul(h ^ byte, 0x01000193);
+  }
+  return mix(h);
+}
+
 /** One 32-bit key from several numbers; their order matters. */
 export function hashNumbers(...values: number[]): number {
   let h = 0x9e3779b9;

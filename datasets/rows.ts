@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // A row: one instruction with its answer, in one language, with its English counterpart where that is known. Turns a parsed
 // JSON value into a Row and refuses everything else with the place of the fault. Knows nothing of files, of prompts and of
-// tokens; quirks of published data are levelled here and nowhere else, each with its reason.
+// tokens; quirks of published values are levelled here and nowhere else, each with its reason (of names and layout: mits.ts).
 import { nearest, UserError } from '../errors.js';
-import type { Decoded, Place } from './records.js';
+import type { Place } from './files/place.js';
+import { findLanguage, languageNamed } from './languages.js';
+import type { Decoded } from './record-table.js';
+import { beginsTacoChain, parseTaco, type TacoParse } from './taco.js';
 
 export interface EnglishText {
   instruction: string;
@@ -22,6 +25,8 @@ export interface Row {
   /** English name of the language, as TaCo's labels spell it: `Nepali`. */
   language: string;
   english?: EnglishText;
+  /** Where it comes from, for people: `alpaca`. */
+  source?: string;
 }
 
 /** The columns a row is read from: our name → the file's. */
@@ -31,6 +36,7 @@ export const COLUMNS = [
   'input',
   'output',
   'language',
+  'source',
   'englishInstruction',
   'englishInput',
   'englishOutput',
@@ -40,8 +46,10 @@ export type Column = (typeof COLUMNS)[number];
 export interface RowShape {
   /** Where the file's names differ from ours: `{ input: 'context', output: 'response' }` for Dolly. */
   columns?: Partial<Record<Column, string>>;
-  /** For rows that do not name theirs. */
+  /** For rows that do not name theirs; any spelling of languages.ts. */
   language?: string;
+  /** For rows that do not name theirs. */
+  source?: string;
 }
 
 /**
@@ -52,36 +60,68 @@ const EMPTY_INPUT_MARKS = new Set(['nan', 'NaN', 'None']);
 
 type Fields = Record<string, unknown>;
 
+/** A row as its record has it. */
+export interface DecodedRow extends Decoded<Row> {
+  /** The output was a chain of TaCo's: taken apart, or `incomplete` and not used. */
+  chain?: 'complete' | 'incomplete';
+}
+
 /** Reads rows of one shape. The decoder throws a UserError that names the place. */
-export function rowDecoder(shape: RowShape): (value: unknown, place: Place) => Decoded<Row> {
+export function rowDecoder(shape: RowShape): (value: unknown, place: Place) => DecodedRow {
   const columns = { ...shape.columns };
   for (const name of Object.keys(columns))
     if (!(COLUMNS as readonly string[]).includes(name)) throw unknownColumn(name);
+  const named = Object.values(columns);
+  const canonical = languageNames();
   return (value, place) => {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
       throw new UserError({ expected: 'a JSON object for a row', found: describe(value), where: String(place) });
     }
     const fields = value as Fields;
-    for (const name of Object.values(columns)) if (!(name in fields)) throw missingColumn(name, fields, place);
+    for (const name of named) if (!(name in fields)) throw missingColumn(name, fields, place);
     const own = ownId(fields[columns.id ?? 'id'], columns.id ?? 'id', place);
-    const row: Row = {
-      id: own ?? String(place.position),
-      instruction: requireText(fields, columns.instruction ?? 'instruction', place),
-      input: optionalInput(fields, columns.input ?? 'input', place),
-      output: requireText(fields, columns.output ?? 'output', place),
-      language: languageOf(fields, columns.language ?? 'language', shape.language, place),
-    };
-    if (row.instruction.trim() === '') {
+    const instruction = requireText(fields, columns.instruction ?? 'instruction', place);
+    if (instruction.trim() === '') {
       throw new UserError({
         expected: 'an instruction that is not empty',
         found: 'an empty one',
         where: String(place),
       });
     }
-    const english = englishOf(fields, columns, place);
+    const output = requireText(fields, columns.output ?? 'output', place);
+    const input = optionalInput(fields, columns.input ?? 'input', place);
+    const language = fields[columns.language ?? 'language'] ?? shape.language;
+    const chain = beginsTacoChain(output) ? readChain(output, language) : undefined;
+    const english = englishOf(fields, columns, place) ?? chain?.english;
+    const row: Row = {
+      id: own ?? String(place.position),
+      instruction,
+      input,
+      output: chain ? chain.answer : output,
+      language: canonical(language ?? chain?.language, columns.language ?? 'language', place),
+    };
     if (english) row.english = english;
-    return own === undefined ? { item: row, id: row.id } : { item: row, id: row.id, ownId: true };
+    const source = fields[columns.source ?? 'source'] ?? shape.source;
+    if (typeof source === 'string') row.source = source;
+    const decoded: DecodedRow = { item: row, id: row.id };
+    if (own !== undefined) decoded.ownId = true;
+    if (chain) decoded.chain = chain.answer === '' ? 'incomplete' : 'complete';
+    return decoded;
   };
+}
+
+/**
+ * What a chain holds. Its final answer must be labelled with the row's language, in whatever spelling. Where there is none,
+ * nothing of it is used: the answer is empty, which is counted wherever the row is read, and the English before it was most
+ * likely cut off in a loop, as in the published responses.
+ */
+function readChain(output: string, rowLanguage: unknown): { english?: EnglishText; answer: string; language?: string } {
+  const wanted = typeof rowLanguage === 'string' ? findLanguage(rowLanguage) : undefined;
+  let parsed: TacoParse = parseTaco(output, wanted?.name);
+  if (!parsed.complete && wanted) parsed = parseTaco(output);
+  if (!parsed.complete || (wanted && findLanguage(parsed.language) !== wanted)) return { answer: '' };
+  const { instruction, response, answer } = parsed.chain;
+  return { english: { instruction, input: '', output: response }, answer, language: parsed.language };
 }
 
 /** English text from columns of its own where they are named, else from a nested `english` object. */
@@ -125,6 +165,7 @@ function requireText(fields: Fields, name: string, place: Place, prefix = ''): s
 
 function optionalInput(fields: Fields, name: string, place: Place, prefix = ''): string {
   const value = fields[name] ?? '';
+  if (value === '') return value;
   if (typeof value !== 'string') {
     throw new UserError({
       expected: `text or null for '${prefix}${name}'`,
@@ -135,15 +176,24 @@ function optionalInput(fields: Fields, name: string, place: Place, prefix = ''):
   return EMPTY_INPUT_MARKS.has(value.trim()) || value.trim() === '' ? '' : wellFormed(value, `${prefix}${name}`, place);
 }
 
-function languageOf(fields: Fields, name: string, fallback: string | undefined, place: Place): string {
-  const language = fields[name] ?? fallback;
-  if (typeof language === 'string' && language.trim() !== '') return language.trim();
-  throw new UserError({
-    expected: `the row's language in '${name}', or one named for the whole source`,
-    found: language === undefined ? 'neither' : describe(language),
-    where: String(place),
-    remedy: "name it by its English name, for example 'language: Nepali'",
-  });
+/** Turns names of languages into the ones this project uses; each spelling is looked up once. */
+function languageNames() {
+  const known = new Map<unknown, string>();
+  return (value: unknown, column: string, place: Place): string => {
+    const name = known.get(value);
+    if (name !== undefined) return name;
+    if (typeof value !== 'string' || value.trim() === '') {
+      throw new UserError({
+        expected: `the row's language in '${column}', or one named for the whole source`,
+        found: value === undefined ? 'neither' : describe(value),
+        where: String(place),
+        remedy: "name it by its English name, for example 'language: Nepali'",
+      });
+    }
+    const found = languageNamed(value, String(place)).name;
+    known.set(value, found);
+    return found;
+  };
 }
 
 function ownId(value: unknown, name: string, place: Place): string | undefined {
@@ -159,8 +209,8 @@ function ownId(value: unknown, name: string, place: Place): string | undefined {
 
 /** JSON can spell half of a surrogate pair (`\ud83d`); no tokenizer can encode it, so it is refused where it stands. */
 export function wellFormed(text: string, name: string, place: Place): string {
+  if (text.isWellFormed()) return text;
   const at = text.search(/\p{Surrogate}/u);
-  if (at < 0) return text;
   throw new UserError({
     expected: `whole characters in '${name}'`,
     found: `half of a surrogate pair (\\u${text.charCodeAt(at).toString(16)}) at character ${at}`,

@@ -70,6 +70,11 @@ export function composeTaco(chain: TacoChain, language: string, format: TacoForm
     .join('');
 }
 
+/** Whether a text begins as a chain does, whole or not. */
+export function beginsTacoChain(text: string): boolean {
+  return text.trimStart().startsWith(labels('')[0]);
+}
+
 /** Whether a text holds one of the chain's labels; composed into a chain it could not be told from the chain's own. */
 export function holdsTacoLabel(text: string, language: string): boolean {
   return labels(language).some((label) => text.includes(label));

@@ -4,8 +4,8 @@
 import { createHash } from 'node:crypto';
 import { UserError } from '../errors.js';
 import { type Encoder, type ExampleSource, IGNORED } from './examples.js';
-import { openTable } from './record-table.js';
-import type { Decoded, Place } from './records.js';
+import type { Place } from './files/place.js';
+import { type Decoded, openTable } from './record-table.js';
 import { describe, wellFormed } from './rows.js';
 
 interface Text {

@@ -4,8 +4,8 @@
 import { createHash } from 'node:crypto';
 import { UserError } from '../errors.js';
 import { type ExampleSource, IGNORED, type TokenExample } from './examples.js';
-import { openTable } from './record-table.js';
-import type { Decoded, Place } from './records.js';
+import type { Place } from './files/place.js';
+import { type Decoded, openTable } from './record-table.js';
 import { describe } from './rows.js';
 
 /** Examples of ready token ids, in the file's order. Every line is checked once before this returns. */

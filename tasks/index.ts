@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The entrance of tasks/: what a person can ask for, as typed functions. Each opens, checks and closes what it needs.
+export { type ImportOptions, type ImportReport, importData } from './data-import.js';
+export { type Lint, type LintOptions, lintData } from './data-lint.js';
+export { type Preview, type PreviewOptions, previewData } from './data-preview.js';
+export { dataStats, type SourceStats, type StatsOptions } from './data-stats.js';
 export { type DemoAnswer, type DemoEvent, demo } from './demo.js';
 export { DEFAULT_NEW_TOKENS, type GenerateRequest, generate } from './generate.js';
 export { type Inspection, inspect } from './inspect.js';

@@ -4,7 +4,7 @@
 // output file appears only when all of it is there.
 import { basename, dirname } from 'node:path';
 import { Replacement } from '../checkpoints/index.js';
-import { IGNORED, parseFrame, readFrames } from '../datasets/index.js';
+import { IGNORED, readRecords } from '../datasets/index.js';
 import type { Batch } from '../engine/index.js';
 import { UserError } from '../errors.js';
 import type { OpenedModel } from './open-model.js';
@@ -52,8 +52,8 @@ export async function* score(
 
 /** Reads inputs from JSONL (or a JSON array) of `{"text"}` or `{"ids","labels"}`. */
 export async function* readScoreInputs(path: string): AsyncGenerator<ScoreInput> {
-  for await (const frame of readFrames(path)) {
-    yield { ...(parseFrame(frame) as ScoreInput), where: String(frame.place) };
+  for await (const { value, place } of readRecords(path)) {
+    yield { ...(value as ScoreInput), where: String(place) };
   }
 }
 
