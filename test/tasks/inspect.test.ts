@@ -105,7 +105,7 @@ test('a run with its adapter; the adapter alone; a file of tensors; a tokenizer'
 test('bitsandbytes tensors are told', () => {
   const { tensors, problem } = inspect(goldenPath('models', 'mha-bnb4'));
   assert.is(tensors!.quantization, 'bitsandbytes nf4');
-  assert.match(problem!, /quantization_config/);
+  assert.is(problem, undefined); // it is read as it is
 });
 
 test('a log whose last line was cut off', async () => {
