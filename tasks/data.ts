@@ -6,12 +6,11 @@ import {
   batches,
   type Cursor,
   type ExampleSource,
-  examples,
   type Fed,
-  loadTemplate,
-  openRows,
-  openTexts,
-  openTokenIds,
+  type HeldOutBy,
+  openSource,
+  prefetch,
+  type SourcePlan,
   splitHeldOut,
   type WeightedSource,
 } from '../datasets/index.js';
@@ -19,6 +18,7 @@ import type { PlacedBatch, Stage, TrainingState } from '../engine/index.js';
 import { UserError } from '../errors.js';
 import type { Recipe, RecipeSource, RecipeStage } from '../recipes/index.js';
 import type { Tokenizer } from '../tokenizer/index.js';
+import { cachedExamples } from './example-cache.js';
 
 export interface StageData {
   stage: Stage;
@@ -40,6 +40,9 @@ interface Vocabulary {
   /** Only called where there is text. */
   tokenizer: () => Tokenizer;
 }
+
+/** Fewer rows are read, composed and tokenised in the time of a step or two. */
+const ROWS_WORTH_A_THREAD = 4096;
 
 /**
  * Opens the data of all stages; the stage of `state` begins at its cursor.
@@ -83,13 +86,15 @@ async function openStage(
   open: ExampleSource[],
   cursor: unknown,
 ): Promise<StageData> {
+  const plans: SourcePlan[] = [];
   const sources: WeightedSource[] = [];
   for (const description of stage.data) {
-    const source = await openSource(recipe, description, vocabulary);
-    open.push(source);
+    const { plan, source } = await openExamples(planOf(recipe, description, vocabulary), vocabulary, open);
+    plans.push(plan);
     sources.push({ source, ...(description.weight === undefined ? {} : { weight: description.weight }) });
   }
-  const { train: training, heldOut } = split(recipe, sources);
+  const heldOutBy = heldOutOf(recipe);
+  const { train: training, heldOut } = heldOutBy ? splitHeldOut(sources, heldOutBy) : { train: sources, heldOut: [] };
   const count = (sources: WeightedSource[]) => sources.reduce((sum, { source }) => sum + source.count, 0);
   const { batch, data, seed } = recipe;
   const options = {
@@ -106,15 +111,20 @@ async function openStage(
     stage.heldOutLoss !== undefined ||
     stage.plateau !== undefined;
   const epochs = stage.epochs ?? (endless ? undefined : 1);
-  const feed = (from?: Cursor) =>
-    batches(training, { ...options, seed: seed + index, ...(epochs === undefined ? {} : { epochs }) }, from);
+  const order = { ...options, seed: seed + index, ...(epochs === undefined ? {} : { epochs }) };
+  const feed = (from?: Cursor) => batches(training, order, from);
+  /** The same batches, made beside training where making them takes long enough to be worth a thread. */
+  const feedBeside = (from?: Cursor) =>
+    count(training) < ROWS_WORTH_A_THREAD
+      ? feed(from)
+      : prefetch({ sources: plans, ...(heldOutBy && { heldOut: heldOutBy }), options: order }, from);
   await checkExamples(batches(training, { ...options, seed, epochs: 1 }), data.tooLong === 'error');
   return {
     stage: {
       name: stage.name,
       learningRateFactor: stage.learningRateFactor,
       end: { steps: stage.steps, tokens: stage.tokens, heldOutLoss: stage.heldOutLoss, plateau: stage.plateau },
-      batches: batchesOf(feed((cursor as Cursor | null) ?? undefined)),
+      batches: batchesOf(feedBeside((cursor as Cursor | null) ?? undefined)),
       heldOut:
         heldOut.length === 0
           ? undefined
@@ -162,13 +172,9 @@ async function countSteps(
   return Math.ceil(micro / accumulation);
 }
 
-function split(
-  { data, seed }: Recipe,
-  sources: WeightedSource[],
-): { train: WeightedSource[]; heldOut: WeightedSource[] } {
-  if (data.heldOutIds !== undefined) return splitHeldOut(sources, { ids: readIds(data.heldOutIds) });
-  if (data.heldOutShare > 0) return splitHeldOut(sources, { share: data.heldOutShare, seed });
-  return { train: sources, heldOut: [] };
+function heldOutOf({ data, seed }: Recipe): HeldOutBy | undefined {
+  if (data.heldOutIds !== undefined) return { ids: readIds(data.heldOutIds) };
+  return data.heldOutShare > 0 ? { share: data.heldOutShare, seed } : undefined;
 }
 
 function readIds(path: string): string[] {
@@ -183,23 +189,37 @@ function readIds(path: string): string[] {
   return ids.map(String);
 }
 
-async function openSource(recipe: Recipe, source: RecipeSource, vocabulary: Vocabulary): Promise<ExampleSource> {
-  const { vocabularySize } = vocabulary;
-  if (source.tokens !== undefined) return openTokenIds(source.tokens, { vocabularySize });
-  if (source.text !== undefined) return openTexts(source.text, vocabulary.tokenizer());
-  const { data } = recipe;
-  const rows = await openRows({
-    path: source.rows!,
-    ...(source.english === undefined ? {} : { english: source.english }),
-    ...(source.language === undefined ? {} : { language: source.language }),
-    ...(source.columns === undefined ? {} : { columns: source.columns }),
-  });
-  const template = await loadTemplate(data.template);
-  return examples(
-    rows,
-    { task: source.task, template, format: data.format, loss: data.loss, countPrompt: data.countPrompt },
-    vocabulary.tokenizer(),
-  );
+/** A recipe's source as a feed has it. */
+function planOf(
+  { data, model, tokenizer = model }: Recipe,
+  source: RecipeSource,
+  { vocabularySize }: Vocabulary,
+): SourcePlan {
+  const { weight, rows, english, language, columns, tokens, text, task } = source;
+  const share = weight === undefined ? {} : { weight };
+  if (tokens !== undefined) return { tokens, vocabularySize, ...share };
+  if (text !== undefined) return { text, tokenizer, ...share };
+  const { template, format, loss, countPrompt } = data;
+  return {
+    rows: rows!,
+    ...(english !== undefined && { english }),
+    ...(language !== undefined && { language }),
+    ...(columns !== undefined && { columns }),
+    tokenizer,
+    example: { task, template, format, loss, countPrompt },
+    ...share,
+  };
+}
+
+/** Opens a source, from its kept examples where it has some, and says where those are. */
+async function openExamples(plan: SourcePlan, vocabulary: Vocabulary, open: ExampleSource[]) {
+  const made = await openSource(plan, vocabulary.tokenizer);
+  open.push(made);
+  if (!('rows' in plan)) return { plan, source: made };
+  const { source, stored } = await cachedExamples(plan.rows, made);
+  if (stored === undefined) return { plan, source };
+  open.push(source);
+  return { plan: { ...plan, stored }, source };
 }
 
 async function* batchesOf(feed: AsyncIterable<Fed>, limit = Number.POSITIVE_INFINITY): AsyncGenerator<PlacedBatch> {
