@@ -13,6 +13,7 @@ import {
   type SourcePlan,
   splitHeldOut,
   type WeightedSource,
+  withReplay,
 } from '../datasets/index.js';
 import type { PlacedBatch, Stage, TrainingState } from '../engine/index.js';
 import { UserError } from '../errors.js';
@@ -41,6 +42,12 @@ interface Vocabulary {
   tokenizer: () => Tokenizer;
 }
 
+/** What stages before have: for those that replay some of it. */
+interface StageSources {
+  plans: SourcePlan[];
+  sources: WeightedSource[];
+}
+
 /** Fewer rows are read, composed and tokenised in the time of a step or two. */
 const ROWS_WORTH_A_THREAD = 4096;
 
@@ -62,6 +69,7 @@ export async function openRunData(
     });
   }
   const open: ExampleSource[] = [];
+  const earlier: StageSources = { plans: [], sources: [] };
   const close = async (): Promise<void> => {
     await Promise.all(open.map((source) => source.close()));
   };
@@ -69,7 +77,7 @@ export async function openRunData(
     const stages: StageData[] = [];
     for (const [index, stage] of recipe.stages.entries())
       stages.push(
-        await openStage(recipe, stage, index, vocabulary, open, index === state?.stage ? state.cursor : null),
+        await openStage(recipe, stage, index, vocabulary, open, earlier, index === state?.stage ? state.cursor : null),
       );
     return { stages, totalSteps: stages.reduce((sum, { steps }) => sum + steps, 0), close };
   } catch (error) {
@@ -84,17 +92,23 @@ async function openStage(
   index: number,
   vocabulary: Vocabulary,
   open: ExampleSource[],
+  earlier: StageSources,
   cursor: unknown,
 ): Promise<StageData> {
-  const plans: SourcePlan[] = [];
-  const sources: WeightedSource[] = [];
+  const { plans, sources }: StageSources = { plans: [], sources: [] };
   for (const description of stage.data) {
     const { plan, source } = await openExamples(planOf(recipe, description, vocabulary), vocabulary, open);
     plans.push(plan);
     sources.push({ source, ...(description.weight === undefined ? {} : { weight: description.weight }) });
   }
   const heldOutBy = heldOutOf(recipe);
-  const { train: training, heldOut } = heldOutBy ? splitHeldOut(sources, heldOutBy) : { train: sources, heldOut: [] };
+  const split = (of: WeightedSource[]) => (heldOutBy ? splitHeldOut(of, heldOutBy) : { train: of, heldOut: [] });
+  const { train: own, heldOut } = split(sources);
+  const replayed =
+    stage.replay > 0 && earlier.plans.length > 0 ? { share: stage.replay, sources: [...earlier.plans] } : undefined;
+  const training = replayed ? withReplay(own, split([...earlier.sources]).train, replayed.share) : own;
+  earlier.plans.push(...plans);
+  earlier.sources.push(...sources);
   const count = (sources: WeightedSource[]) => sources.reduce((sum, { source }) => sum + source.count, 0);
   const { batch, data, seed } = recipe;
   const options = {
@@ -117,7 +131,15 @@ async function openStage(
   const feedBeside = (from?: Cursor) =>
     count(training) < ROWS_WORTH_A_THREAD
       ? feed(from)
-      : prefetch({ sources: plans, ...(heldOutBy && { heldOut: heldOutBy }), options: order }, from);
+      : prefetch(
+          {
+            sources: plans,
+            ...(replayed && { replay: replayed }),
+            ...(heldOutBy && { heldOut: heldOutBy }),
+            options: order,
+          },
+          from,
+        );
   await checkExamples(batches(training, { ...options, seed, epochs: 1 }), data.tooLong === 'error');
   return {
     stage: {
@@ -131,7 +153,7 @@ async function openStage(
           : () => batchesOf(batches(heldOut, { ...options, shuffle: false, seed, epochs: 1 }), data.evaluateBatches),
     },
     steps: await countSteps(stage, recipe, epochs, feed),
-    examples: count(training),
+    examples: count(own),
     heldOutExamples: count(heldOut),
   };
 }
