@@ -7,7 +7,7 @@ import { type ExampleOptions, type ExampleSource, examples } from './examples.js
 import { batches, type Cursor, type Fed, type FeedOptions } from './feed.js';
 import { openRows } from './row-sources.js';
 import type { RowShape } from './rows.js';
-import { type HeldOutBy, splitHeldOut, type WeightedSource } from './source-views.js';
+import { type HeldOutBy, splitHeldOut, type WeightedSource, withReplay } from './source-views.js';
 import { loadTemplate } from './templates.js';
 import { openTexts } from './texts.js';
 import { openTokenIds } from './token-ids.js';
@@ -28,6 +28,8 @@ export type SourcePlan = { weight?: number } & (
 
 export interface FeedPlan {
   sources: readonly SourcePlan[];
+  /** A share of examples from earlier sources. */
+  replay?: { share: number; sources: readonly SourcePlan[] };
   heldOut?: HeldOutBy;
   /** Which rows of a split: those that train unless said otherwise. */
   side?: 'train' | 'heldOut';
@@ -73,18 +75,28 @@ export function tokenizerCache(): TokenizerCache {
   };
 }
 
-/** A feed that is open: its batches, from the start or from a cursor. Closed when they end. */
+/** A feed's batches, from the start or from a cursor. Its sources are closed when they end. */
 export async function* feedOf(plan: FeedPlan, cursor?: Cursor): AsyncGenerator<Fed> {
   const tokenizers = tokenizerCache();
-  const open: WeightedSource[] = [];
-  try {
-    for (const description of plan.sources) {
+  const opened: ExampleSource[] = [];
+  const open = async (descriptions: readonly SourcePlan[]): Promise<WeightedSource[]> => {
+    const sources: WeightedSource[] = [];
+    for (const description of descriptions) {
       const source = await openSource(description, tokenizers);
-      open.push({ source, ...(description.weight !== undefined && { weight: description.weight }) });
+      opened.push(source);
+      sources.push({ source, ...(description.weight !== undefined && { weight: description.weight }) });
     }
-    const chosen = plan.heldOut ? splitHeldOut(open, plan.heldOut)[plan.side ?? 'train'] : open;
-    yield* batches(chosen, plan.options, cursor);
+    return plan.heldOut ? splitHeldOut(sources, plan.heldOut)[plan.side ?? 'train'] : sources;
+  };
+  try {
+    const sources = await open(plan.sources);
+    const { replay } = plan;
+    yield* batches(
+      replay ? withReplay(sources, await open(replay.sources), replay.share) : sources,
+      plan.options,
+      cursor,
+    );
   } finally {
-    await Promise.all(open.map(({ source }) => source.close()));
+    await Promise.all(opened.map((source) => source.close()));
   }
 }

@@ -169,13 +169,16 @@ async function* feedRows(
 interface Stream {
   source: ExampleSource;
   weight: number;
+  replay: boolean;
 }
 
 function streamsOf(sources: readonly WeightedSource[]): Stream[] {
   if (sources.length === 0) throw new UserError({ expected: 'at least one source of data', found: 'none' });
   const weighted = sources.filter(({ weight }) => weight !== undefined);
-  if (weighted.length === 0) return [{ source: concatenate(sources.map(({ source }) => source)), weight: 1 }];
-  return sources.map(({ source, weight }) => {
+  if (weighted.length === 0) {
+    return [{ source: concatenate(sources.map(({ source }) => source)), weight: 1, replay: false }];
+  }
+  return sources.map(({ source, weight, replay = false }) => {
     if (weight === undefined) {
       throw new UserError({
         expected: 'a weight for each source, or for none',
@@ -186,20 +189,22 @@ function streamsOf(sources: readonly WeightedSource[]): Stream[] {
     if (!(weight > 0 && Number.isFinite(weight))) {
       throw new UserError({ expected: 'a weight above 0', found: String(weight), where: source.name });
     }
-    return { source, weight };
+    return { source, weight, replay };
   });
 }
 
 /** Decides which example comes next; a pure function of how many were drawn from each stream. */
 class Draws {
-  /** Examples in an epoch: as many as there are rows, whatever the weights. */
+  /** Examples in an epoch: as many as there are rows, whatever the weights, and those that are replayed between them. */
   readonly perEpoch: number;
 
   constructor(
     private readonly streams: readonly Stream[],
     private readonly options: FeedOptions,
   ) {
-    this.perEpoch = total(streams.map(({ source }) => source.count));
+    const own = streams.filter(({ replay }) => !replay);
+    const share = total(own.map(({ weight }) => weight)) / total(streams.map(({ weight }) => weight));
+    this.perEpoch = Math.round(total(own.map(({ source }) => source.count)) / share);
   }
 
   /** Draws the next example and counts it in `drawn`. */
@@ -250,7 +255,12 @@ const noCounts = (): FeedCounts => ({ read: 0, unusable: {}, truncated: 0, cutFi
 /** Of everything that decides which rows come in which order; B is not among it, since a cursor stands between rows. */
 function fingerprintOf(streams: readonly Stream[], options: FeedOptions): string {
   const { T, tooLong, seed, shuffle, pack, window = PACKING_WINDOW } = options;
-  const data = streams.map(({ source, weight }) => [source.fingerprint, source.count, weight]);
+  const data = streams.map(({ source, weight, replay }) => [
+    source.fingerprint,
+    source.count,
+    weight,
+    ...(replay ? ['replay'] : []),
+  ]);
   return createHash('sha256')
     .update(JSON.stringify([data, T, tooLong, seed, shuffle, pack, window]))
     .digest('hex')

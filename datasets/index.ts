@@ -73,7 +73,7 @@ export {
   readRowManifest,
 } from './row-store.js';
 export { COLUMNS, type Column, type EnglishText, type Row, type RowShape } from './rows.js';
-export { concatenate, type HeldOutBy, splitHeldOut, type WeightedSource } from './source-views.js';
+export { concatenate, type HeldOutBy, splitHeldOut, type WeightedSource, withReplay } from './source-views.js';
 export {
   composeTaco,
   parseTaco,

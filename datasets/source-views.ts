@@ -38,6 +38,37 @@ const onSource = <Result>(
 export interface WeightedSource {
   source: ExampleSource;
   weight?: number;
+  /** From an earlier stage: it is no part of an epoch, which ends when the others have been gone through. */
+  replay?: true;
+}
+
+/**
+ * The sources of a stage with a share of examples from earlier ones, so that what was learnt is not forgotten. Within either
+ * part the weights stay what they are.
+ */
+export function withReplay(
+  current: readonly WeightedSource[],
+  earlier: readonly WeightedSource[],
+  share: number,
+): WeightedSource[] {
+  if (!(share >= 0 && share < 1)) {
+    throw new UserError({ expected: 'a share of replay from 0 to below 1', found: String(share) });
+  }
+  if (share === 0 || earlier.length === 0) return [...current];
+  const part = (sources: readonly WeightedSource[], total: number): WeightedSource[] => {
+    if (sources.every(({ weight }) => weight === undefined)) {
+      return [{ source: concatenate(sources.map(({ source }) => source)), weight: total }];
+    }
+    const sum = sources.reduce((all, { weight = 0 }) => all + weight, 0);
+    return sources.map((weighted) => ({
+      ...weighted,
+      ...(weighted.weight && { weight: (total * weighted.weight) / sum }),
+    }));
+  };
+  return [
+    ...part(current, 1 - share),
+    ...part(earlier, share).map((weighted) => ({ ...weighted, replay: true as const })),
+  ];
 }
 
 /** What is held out: a share of all ids, drawn by the seed, or the ids that are named. */

@@ -41,6 +41,7 @@ const source = z
 const stage = z.strictObject({
   name: z.string().min(1).describe('shown in the log'),
   data: z.array(source).min(1).describe('where the examples come from'),
+  replay: z.number().min(0).max(0.9).default(0).describe("share of the examples that come from earlier stages' data"),
   learningRateFactor: z.number().positive().default(1).describe("factor on the run's learning rate"),
   steps: count.optional().describe('ends after so many steps'),
   tokens: count.optional().describe('ends after so many tokens'),

@@ -6,19 +6,20 @@ import {
   batches,
   type Cursor,
   type ExampleSource,
-  examples,
   type Fed,
-  loadTemplate,
-  openRows,
-  openTexts,
-  openTokenIds,
+  type HeldOutBy,
+  openSource,
+  prefetch,
+  type SourcePlan,
   splitHeldOut,
   type WeightedSource,
+  withReplay,
 } from '../datasets/index.js';
 import type { PlacedBatch, Stage, TrainingState } from '../engine/index.js';
 import { UserError } from '../errors.js';
 import type { Recipe, RecipeSource, RecipeStage } from '../recipes/index.js';
 import type { Tokenizer } from '../tokenizer/index.js';
+import { cachedExamples } from './example-cache.js';
 
 export interface StageData {
   stage: Stage;
@@ -41,6 +42,15 @@ interface Vocabulary {
   tokenizer: () => Tokenizer;
 }
 
+/** What stages before have: for those that replay some of it. */
+interface StageSources {
+  plans: SourcePlan[];
+  sources: WeightedSource[];
+}
+
+/** Fewer rows are read, composed and tokenised in the time of a step or two. */
+const ROWS_WORTH_A_THREAD = 4096;
+
 /**
  * Opens the data of all stages; the stage of `state` begins at its cursor.
  * @throws UserError before any memory is spent on training
@@ -59,6 +69,7 @@ export async function openRunData(
     });
   }
   const open: ExampleSource[] = [];
+  const earlier: StageSources = { plans: [], sources: [] };
   const close = async (): Promise<void> => {
     await Promise.all(open.map((source) => source.close()));
   };
@@ -66,7 +77,7 @@ export async function openRunData(
     const stages: StageData[] = [];
     for (const [index, stage] of recipe.stages.entries())
       stages.push(
-        await openStage(recipe, stage, index, vocabulary, open, index === state?.stage ? state.cursor : null),
+        await openStage(recipe, stage, index, vocabulary, open, earlier, index === state?.stage ? state.cursor : null),
       );
     return { stages, totalSteps: stages.reduce((sum, { steps }) => sum + steps, 0), close };
   } catch (error) {
@@ -81,15 +92,23 @@ async function openStage(
   index: number,
   vocabulary: Vocabulary,
   open: ExampleSource[],
+  earlier: StageSources,
   cursor: unknown,
 ): Promise<StageData> {
-  const sources: WeightedSource[] = [];
+  const { plans, sources }: StageSources = { plans: [], sources: [] };
   for (const description of stage.data) {
-    const source = await openSource(recipe, description, vocabulary);
-    open.push(source);
+    const { plan, source } = await openExamples(planOf(recipe, description, vocabulary), vocabulary, open);
+    plans.push(plan);
     sources.push({ source, ...(description.weight === undefined ? {} : { weight: description.weight }) });
   }
-  const { train: training, heldOut } = split(recipe, sources);
+  const heldOutBy = heldOutOf(recipe);
+  const split = (of: WeightedSource[]) => (heldOutBy ? splitHeldOut(of, heldOutBy) : { train: of, heldOut: [] });
+  const { train: own, heldOut } = split(sources);
+  const replayed =
+    stage.replay > 0 && earlier.plans.length > 0 ? { share: stage.replay, sources: [...earlier.plans] } : undefined;
+  const training = replayed ? withReplay(own, split([...earlier.sources]).train, replayed.share) : own;
+  earlier.plans.push(...plans);
+  earlier.sources.push(...sources);
   const count = (sources: WeightedSource[]) => sources.reduce((sum, { source }) => sum + source.count, 0);
   const { batch, data, seed } = recipe;
   const options = {
@@ -106,22 +125,35 @@ async function openStage(
     stage.heldOutLoss !== undefined ||
     stage.plateau !== undefined;
   const epochs = stage.epochs ?? (endless ? undefined : 1);
-  const feed = (from?: Cursor) =>
-    batches(training, { ...options, seed: seed + index, ...(epochs === undefined ? {} : { epochs }) }, from);
+  const order = { ...options, seed: seed + index, ...(epochs === undefined ? {} : { epochs }) };
+  const feed = (from?: Cursor) => batches(training, order, from);
+  /** The same batches, made beside training where making them takes long enough to be worth a thread. */
+  const feedBeside = (from?: Cursor) =>
+    count(training) < ROWS_WORTH_A_THREAD
+      ? feed(from)
+      : prefetch(
+          {
+            sources: plans,
+            ...(replayed && { replay: replayed }),
+            ...(heldOutBy && { heldOut: heldOutBy }),
+            options: order,
+          },
+          from,
+        );
   await checkExamples(batches(training, { ...options, seed, epochs: 1 }), data.tooLong === 'error');
   return {
     stage: {
       name: stage.name,
       learningRateFactor: stage.learningRateFactor,
       end: { steps: stage.steps, tokens: stage.tokens, heldOutLoss: stage.heldOutLoss, plateau: stage.plateau },
-      batches: batchesOf(feed((cursor as Cursor | null) ?? undefined)),
+      batches: batchesOf(feedBeside((cursor as Cursor | null) ?? undefined)),
       heldOut:
         heldOut.length === 0
           ? undefined
           : () => batchesOf(batches(heldOut, { ...options, shuffle: false, seed, epochs: 1 }), data.evaluateBatches),
     },
     steps: await countSteps(stage, recipe, epochs, feed),
-    examples: count(training),
+    examples: count(own),
     heldOutExamples: count(heldOut),
   };
 }
@@ -162,13 +194,9 @@ async function countSteps(
   return Math.ceil(micro / accumulation);
 }
 
-function split(
-  { data, seed }: Recipe,
-  sources: WeightedSource[],
-): { train: WeightedSource[]; heldOut: WeightedSource[] } {
-  if (data.heldOutIds !== undefined) return splitHeldOut(sources, { ids: readIds(data.heldOutIds) });
-  if (data.heldOutShare > 0) return splitHeldOut(sources, { share: data.heldOutShare, seed });
-  return { train: sources, heldOut: [] };
+function heldOutOf({ data, seed }: Recipe): HeldOutBy | undefined {
+  if (data.heldOutIds !== undefined) return { ids: readIds(data.heldOutIds) };
+  return data.heldOutShare > 0 ? { share: data.heldOutShare, seed } : undefined;
 }
 
 function readIds(path: string): string[] {
@@ -183,23 +211,37 @@ function readIds(path: string): string[] {
   return ids.map(String);
 }
 
-async function openSource(recipe: Recipe, source: RecipeSource, vocabulary: Vocabulary): Promise<ExampleSource> {
-  const { vocabularySize } = vocabulary;
-  if (source.tokens !== undefined) return openTokenIds(source.tokens, { vocabularySize });
-  if (source.text !== undefined) return openTexts(source.text, vocabulary.tokenizer());
-  const { data } = recipe;
-  const rows = await openRows({
-    path: source.rows!,
-    ...(source.english === undefined ? {} : { english: source.english }),
-    ...(source.language === undefined ? {} : { language: source.language }),
-    ...(source.columns === undefined ? {} : { columns: source.columns }),
-  });
-  const template = await loadTemplate(data.template);
-  return examples(
-    rows,
-    { task: source.task, template, format: data.format, loss: data.loss, countPrompt: data.countPrompt },
-    vocabulary.tokenizer(),
-  );
+/** A recipe's source as a feed has it. */
+function planOf(
+  { data, model, tokenizer = model }: Recipe,
+  source: RecipeSource,
+  { vocabularySize }: Vocabulary,
+): SourcePlan {
+  const { weight, rows, english, language, columns, tokens, text, task } = source;
+  const share = weight === undefined ? {} : { weight };
+  if (tokens !== undefined) return { tokens, vocabularySize, ...share };
+  if (text !== undefined) return { text, tokenizer, ...share };
+  const { template, format, loss, countPrompt } = data;
+  return {
+    rows: rows!,
+    ...(english !== undefined && { english }),
+    ...(language !== undefined && { language }),
+    ...(columns !== undefined && { columns }),
+    tokenizer,
+    example: { task, template, format, loss, countPrompt },
+    ...share,
+  };
+}
+
+/** Opens a source, from its kept examples where it has some, and says where those are. */
+async function openExamples(plan: SourcePlan, vocabulary: Vocabulary, open: ExampleSource[]) {
+  const made = await openSource(plan, vocabulary.tokenizer);
+  open.push(made);
+  if (!('rows' in plan)) return { plan, source: made };
+  const { source, stored } = await cachedExamples(plan.rows, made);
+  if (stored === undefined) return { plan, source };
+  open.push(source);
+  return { plan: { ...plan, stored }, source };
 }
 
 async function* batchesOf(feed: AsyncIterable<Fed>, limit = Number.POSITIVE_INFINITY): AsyncGenerator<PlacedBatch> {

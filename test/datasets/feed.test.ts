@@ -19,6 +19,7 @@ import {
   templateNamed,
   type Unusable,
   type WeightedSource,
+  withReplay,
 } from '../../datasets/index.js';
 import { suite } from '../support/harness.js';
 import { collect, file, jsonLines, toyEncoder, toySource, userError } from './toy.js';
@@ -238,6 +239,48 @@ test('weights are kept by every prefix', async () => {
     for (const [s, length] of [3, 5, 7].entries()) {
       assert.ok(Math.abs(seen.get(length)! - (n + 1) * of[s]!.weight) <= 1, `after ${n + 1}: ${[...seen.values()]}`);
     }
+  }
+});
+
+test('replay: its share in every prefix, no part of an epoch, weights kept within either part', async () => {
+  const source = (count: number, length: number) => toySource(Array(count).fill(length), `${length}`);
+  const seen = async (sources: WeightedSource[], limit?: number) => {
+    const counts = new Map<number, number>();
+    for (const { batch } of await collect(feed(sources, { pack: false, B: 1, epochs: 1 }), limit)) {
+      counts.set(batch.T, (counts.get(batch.T) ?? 0) + 1);
+    }
+    return Object.fromEntries(counts);
+  };
+  const [a, b, c, d] = [source(60, 3), source(30, 5), source(200, 7), source(10, 9)];
+  const unweighted = withReplay([{ source: a }, { source: b }], [{ source: c }, { source: d }], 0.25);
+  const whole = await seen(unweighted);
+  assert.equal([whole[3], whole[5]], [60, 30], 'each of its own rows once');
+  assert.is((whole[7] ?? 0) + (whole[9] ?? 0), 30, 'and a quarter of all from before');
+  const weighted = withReplay(
+    [
+      { source: a, weight: 3 },
+      { source: b, weight: 1 },
+    ],
+    [
+      { source: c, weight: 1 },
+      { source: d, weight: 1 },
+    ],
+    0.2,
+  );
+  assert.equal(await seen(weighted, 100), { 3: 60, 5: 20, 7: 10, 9: 10 });
+  assert.equal(await seen(weighted), { 3: 68, 5: 23, 7: 11, 9: 11 }, '90 rows of its own, 80 % of an epoch');
+  assert.equal(withReplay([{ source: a }], [], 0.5), [{ source: a }]);
+  assert.match(
+    (await userError(() => withReplay([{ source: a }], [{ source: b }], 1))).message,
+    /a share of replay from 0 to below 1/,
+  );
+});
+
+test('replay continues exactly from a cursor', async () => {
+  const of = withReplay([{ source: toySource(lengths) }], [{ source: patchy() }], 0.3);
+  const whole = await collect(feed(of, { epochs: 2, tooLong: 'truncate' }));
+  for (const [i, { cursor }] of whole.entries()) {
+    assert.equal(await collect(feed(of, { epochs: 2, tooLong: 'truncate' }, cursor)), whole.slice(i + 1), `batch ${i}`);
   }
 });
 

@@ -70,6 +70,7 @@ test('the batches of a thread are those without one, also from a cursor in their
   const plans: [string, FeedPlan][] = [
     ['tokens', { sources: [tokens(300)], options }],
     ['weights', { sources: [tokens(200, 3), tokens(50, 1)], options: { ...options, pack: false } }],
+    ['replay', { sources: [tokens(100)], replay: { share: 0.3, sources: [tokens(60)] }, options }],
     ['rows', { sources: [rows], heldOut: { share: 0.8 }, options: { ...options, T: 256, epochs: 1 } }],
     [
       'held out',
