@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which reader a file of tensors needs, by the ending of its name.
 import { UserError } from '../errors.js';
+import { openGguf } from './gguf-tensors.js';
 import { openSafetensors } from './safetensors.js';
 import type { TensorFile } from './tensor-file.js';
 import { openTorch } from './torch.js';
 
 const READERS: Readonly<Record<string, (path: string) => TensorFile>> = {
   '.safetensors': openSafetensors,
+  '.gguf': openGguf,
   '.bin': openTorch,
   '.pt': openTorch,
 };

@@ -4,10 +4,12 @@
 // config; weights are mapped when they are asked for.
 // Links are followed, since Hugging Face's cache is made of links to its blobs; but an index can name only files beside it.
 // Run its tests: `npm test -- checkpoints/hugging-face`.
+import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { UserError } from '../errors.js';
 import { checkDirectory, exists, type FileLayer, Replacement, systemFiles } from './files.js';
 import { openTensorFile } from './formats.js';
+import { openGgufModel } from './gguf-model.js';
 import { Fields, readJsonObject } from './json.js';
 import { CONFIG_FILE, formatLlamaConfig, type LlamaConfig, readLlamaConfig } from './llama-config.js';
 import { type Model, StoredModel, type Weights } from './model.js';
@@ -24,8 +26,11 @@ export const WEIGHTS_FILES: readonly string[] = [...SINGLE_FILES, ...INDEX_FILES
 /** Each shard is an open file. */
 const MAX_SHARDS = 512;
 
-/** Opens a model directory and checks it whole. @throws UserError with all bad tensors at once */
+/** Opens a model directory, or a GGUF file, and checks it whole. @throws UserError with all bad tensors at once */
 export function openModel(directory: string): Model {
+  if (directory.endsWith('.gguf') && !fs.statSync(directory, { throwIfNoEntry: false })?.isDirectory()) {
+    return openGgufModel(directory);
+  }
   checkDirectory(directory, 'the folder of a model', 'give the folder that holds it and config.json');
   const config = readLlamaConfig(directory);
   const weights = openWeights(directory);
@@ -37,8 +42,9 @@ export function openModel(directory: string): Model {
   }
 }
 
-/** Whether a folder holds weights beside its config, complete or not. */
+/** Whether a folder holds weights beside its config, complete or not; a GGUF file always does. */
 export function hasWeights(directory: string): boolean {
+  if (directory.endsWith('.gguf')) return exists(directory);
   return WEIGHTS_FILES.some((name) => exists(join(directory, name)));
 }
 

@@ -3,6 +3,10 @@
 export { quantizationConfig, TORCH_TYPES } from './bitsandbytes.js';
 export { type FileLayer, Replacement, systemFiles, writeFileAtomically } from './files.js';
 export { openTensorFile } from './formats.js';
+export { type GgmlType, ggmlTypeOf, packQ8_0 } from './ggml-types.js';
+export { ggufName, isPermuted, ROPE_FACTORS, ropeFactors } from './gguf-model.js';
+export { openGguf, permuteRows } from './gguf-tensors.js';
+export { type GgufDeclaration, type GgufEntry, GgufWriter } from './gguf-writer.js';
 export { hasWeights, openModel, writeModel } from './hugging-face.js';
 export type { JsonObject } from './json.js';
 export { type LlamaConfig, type RopeScaling, readLlamaConfig } from './llama-config.js';

@@ -78,6 +78,8 @@ export interface Weights {
   tensors: ReadonlyMap<string, TensorFile>;
   /** Tensors that an index names and its files do not have, and the other way round. */
   disagreements: string[];
+  /** What to name in errors, where it is not the folder. */
+  path?: string;
   /** Where the files have names of their own. */
   renamed?: readonly (readonly [fileName: string, name: string])[];
   close(): void;
@@ -105,7 +107,7 @@ export class StoredModel implements Model {
     this.#places = new Map(places.map((place) => [place.name, place]));
     this.#packed = packedWeights(config, weights);
     this.renamed = weights.renamed ?? [];
-    this.ignored = checkTensors(directory, config, weights, this.#packed);
+    this.ignored = checkTensors(weights.path ?? directory, config, weights, this.#packed);
   }
 
   storedAs(name: WeightName): StoredType {

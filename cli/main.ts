@@ -53,6 +53,11 @@ const COMMANDS: readonly Entry[] = [
     load: () => import('./merge.js'),
   },
   {
+    usage: 'export <format>',
+    description: 'models and adapters for llama.cpp',
+    load: () => import('./export.js'),
+  },
+  {
     usage: 'quantize <model>',
     description: 'make the 4-bit copy of a model',
     load: () => import('./quantize.js'),

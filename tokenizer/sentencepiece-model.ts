@@ -102,6 +102,11 @@ export function readSentencePieceModel(
   };
 }
 
+/** The score of each piece, by id. @throws UserError as readSentencePieceModel */
+export function readSentencePieceScores(bytes: Uint8Array, where: string): Float32Array {
+  return Float32Array.from(readFields(bytes, where).scores);
+}
+
 function readFields(bytes: Uint8Array, where: string): RawModel {
   const raw: RawModel = {
     pieces: [],
