@@ -27,7 +27,7 @@ export interface SaveOptions {
 export async function saveRunState(
   run: string,
   { step, keep, layer = systemFiles }: SaveOptions,
-  write: (folder: string) => Promise<void>,
+  write: (folder: string, layer: FileLayer) => Promise<void>,
 ): Promise<string> {
   const parent = join(run, FOLDER);
   const name = `step-${String(step).padStart(8, '0')}`;
@@ -37,7 +37,7 @@ export async function saveRunState(
   removeTree(temporary); // of a run that was killed while it wrote
   fs.mkdirSync(temporary);
   try {
-    await write(temporary);
+    await write(temporary, layer);
     writeFileAtomically(
       join(temporary, MANIFEST),
       `${JSON.stringify({ version: 1, step, files: digests(temporary) }, null, 1)}\n`,

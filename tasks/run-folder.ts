@@ -3,9 +3,12 @@
 // invariant: a run killed at any moment and resumed leaves the same bytes as one that was never stopped.
 import {
   appendFileSync,
+  closeSync,
   copyFileSync,
   existsSync,
+  fsyncSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -159,6 +162,7 @@ export class RunFolder {
   /** Writes a checkpoint of a run that stands between two steps. */
   async saveState(run: TrainingRun, model: OpenedModel, recipe: Recipe): Promise<void> {
     giveBackIdleMemory(model);
+    for (const name of [RUN_FILES.log, RUN_FILES.events]) syncFile(this.#at(name)); // a checkpoint counts on their lengths
     const state: SavedState = {
       version: 1,
       training: run.state,
@@ -243,6 +247,13 @@ async function writeTrained(model: OpenedModel, recipe: Recipe, folder: string, 
 }
 
 const sizeOf = (path: string): number => statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+
+function syncFile(path: string): void {
+  if (!existsSync(path)) return;
+  const file = openSync(path, 'r+');
+  fsyncSync(file);
+  closeSync(file);
+}
 
 function isAlive(pid: number): boolean {
   try {
