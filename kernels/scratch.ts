@@ -4,7 +4,7 @@
 // constants are those of cpu/gemm.inc, cross_entropy.inc and attention.inc, and a test holds the two together.
 
 const PACKED_A_BYTES = 16 * 2 ** 20;
-const PANEL_BYTES = 4 * 64 * 512; // a thread
+const PANEL_BYTES = 4 * 64 * 1024; // a thread
 const NARROW = 64;
 const LOGITS_BYTES = 32 * 2 ** 20;
 const MIN_LOGITS_ROWS = 64;

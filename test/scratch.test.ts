@@ -67,7 +67,7 @@ const LINEAR: [number, number, number][] = [
   [13, 70, 33],
   [64, 300, 288],
   [130, 64, 1100],
-  [20, 40, 90_000], // beyond the bound of packed A
+  [64, 80, 90_000], // beyond the bound of packed A
   [8200, 80, 10], // beyond the rows that it holds
 ];
 
