@@ -10,7 +10,7 @@
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")", "."],
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_CPP_EXCEPTIONS"],
       "cflags!": ["-fno-exceptions"],
-      "cflags_cc!": ["-fno-exceptions", "-std=gnu++17", "-std=gnu++20"],
+      "cflags_cc!": ["-fno-exceptions", "-std=gnu++20"],
       "cflags_cc": ["-std=gnu++17", "-O3", "-fno-math-errno", "-ffp-contract=off", "-Wall", "-Wextra"],
       "ldflags": ["-pthread"],
       "xcode_settings": {
