@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// The pool and the scratch memory themselves: see threads.h for what they promise.
 #include "threads.h"
 
 #include <sys/mman.h>
