@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // How fast training data is read, imported and fed, in how much memory, and how long training waits for it. Files are made in
-// the shape of MITS. Each measurement is a process of its own, so that its memory is its own; rates are given by the clock and
-// by processor time of the whole process, which says more on a machine that others use.
-// `npm run bench -- data [--rows N] [--gigabytes N] [--tokenizer PATH] [--folder PATH]`
+// the shape of MITS. Each measurement is a process of its own, so that its memory is its own; rates are by the clock and by
+// processor time of the whole process, which says more on a machine that others use.
+// `npm run bench -- data [--rows N] [--gigabytes N] [--tokenizer PATH] [--folder PATH] [--record]`
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { cpus, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -20,8 +20,9 @@ import {
   type SourcePlan,
 } from '../datasets/index.js';
 import { UserError } from '../errors.js';
-import { cachedExamples } from '../tasks/example-cache.js';
-import { importData } from '../tasks/index.js';
+import { cachedExamples, importData } from '../tasks/index.js';
+import { describeMachine, machineLine, record } from './machine.js';
+import { formatTable } from './measure.js';
 import { gzip, type ShapedRow, ShapedRows, writeJson, writeParquet } from './mits-shaped.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
@@ -59,36 +60,38 @@ export async function run(args: string[]): Promise<void> {
       rows: { type: 'string', default: '50000' },
       gigabytes: { type: 'string', default: '0' },
       tokenizer: { type: 'string' },
-      folder: { type: 'string' },
+      folder: { type: 'string', default: tmpdir() },
+      record: { type: 'boolean', default: false },
     },
   });
   const rows = positive(values.rows, '--rows');
   const gigabytes = Number(values.gigabytes);
   const published = join(root, '..', 'shared', 'tokenizers', 'llama.model');
   const tokenizer = values.tokenizer ?? (existsSync(published) ? published : join(root, 'samples', 'tiny-base'));
-  if (values.folder) mkdirSync(values.folder, { recursive: true });
-  const folder = mkdtempSync(join(values.folder ?? tmpdir(), 'tacotune-bench-'));
-  console.log(
-    `${cpus()[0]?.model.trim()} × ${cpus().length}, Node ${process.version}, ${rows} rows, tokenizer ${tokenizer}`,
-  );
+  mkdirSync(values.folder, { recursive: true });
+  const folder = mkdtempSync(join(values.folder, 'tacotune-bench-'));
+  const machine = describeMachine();
+  console.log(`${machineLine(machine)}\ntokenizer ${tokenizer}\n`);
   try {
-    await readers(folder, rows, tokenizer);
-    if (gigabytes > 0) large(folder, gigabytes, tokenizer);
+    console.log(`${rows} rows in the shape of MITS`);
+    const results: Result[] = await readers(folder, rows, tokenizer);
+    if (gigabytes > 0) results.push(...large(folder, gigabytes, tokenizer));
+    if (values.record) console.log(`recorded in ${record('data', { ...machine, rows, gigabytes, results })}`);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-async function readers(folder: string, rows: number, tokenizer: string): Promise<void> {
+type Result = Measured & { name: string; bytes?: number; tokensPerSecond?: number };
+
+async function readers(folder: string, rows: number, tokenizer: string): Promise<Result[]> {
   const shaped = new ShapedRows();
   const kept: ShapedRow[] = [];
-  const next = () => {
-    const row = shaped.pair().row;
-    kept.push(row);
-    return row;
-  };
   const array = join(folder, 'Nepali.json');
-  writeJson(array, { rows }, false, next);
+  writeJson(array, { rows }, false, () => {
+    kept.push(shaped.pair().row);
+    return kept.at(-1)!;
+  });
   const lines = join(folder, 'Nepali.jsonl');
   let at = 0;
   writeJson(lines, { rows }, true, () => kept[at++]!);
@@ -102,92 +105,86 @@ async function readers(folder: string, rows: number, tokenizer: string): Promise
     ['Parquet, groups of 1,000', await writeParquet(folder, kept, 1000)],
     ['Parquet, one group', await writeParquet(folder, kept, 1e9)],
   ];
-  heading();
-  for (const [name, path] of files) print(`read ${name}`, measure({ kind: 'read', path }), statSync(path).size);
-  const output = join(folder, 'imported');
-  print('import JSON array', measure({ kind: 'import', path: array, output }), statSync(array).size);
-  const chainRows = join(folder, 'chains');
-  print('import chains', measure({ kind: 'import', path: chains, output: chainRows }), statSync(chains).size);
-  for (const kind of ['stream', 'random', 'keys'] as const) print(`Arrow, ${kind}`, measure({ kind, path: output }));
+  const [output, chainRows] = [join(folder, 'imported'), join(folder, 'chains')];
   const plan = {
     rows: chainRows,
     tokenizer,
     example: { task: 'taco', template: 'guanaco', format: 'released' },
   } as const;
-  const keeping = measure({ kind: 'keep', plan });
-  print('tokenise and keep', keeping);
-  feeds(plan, 200, keeping.stored);
+  const results: Result[] = [
+    ...files.map(([name, path]) => ({
+      name: `read ${name}`,
+      bytes: statSync(path).size,
+      ...measure({ kind: 'read', path }),
+    })),
+    { name: 'import JSON array', bytes: statSync(array).size, ...measure({ kind: 'import', path: array, output }) },
+    {
+      name: 'import chains',
+      bytes: statSync(chains).size,
+      ...measure({ kind: 'import', path: chains, output: chainRows }),
+    },
+    ...fromArrow(output),
+    { name: 'tokenise and keep', ...measure({ kind: 'keep', plan }) },
+  ];
+  printRates(results);
+  return [...results, ...feeds(plan, 200, results.at(-1)!.stored)];
 }
 
+const fromArrow = (path: string): Result[] =>
+  (['stream', 'random', 'keys'] as const).map((kind) => ({ name: `Arrow, ${kind}`, ...measure({ kind, path }) }));
+
 /** How long training waits, at several speeds of training; a 7B model on one large GPU takes some 5,000 tokens a second. */
-function feeds(plan: Rows, count: number, stored?: string): void {
-  const titles = ['tokens/s taken', 'waits', 'first batch', 'peak MB', 'used'];
-  console.log(`\n${'feed, T 1024, B 4'.padEnd(34)}${titles.map((title) => title.padStart(15)).join('')}`);
+function feeds(plan: Rows, count: number, stored?: string): Result[] {
   const cases: [string, Rows, boolean, number][] = [
     ['made here', plan, false, 20_000],
     ['made in a thread', plan, true, 20_000],
     ['made in a thread', plan, true, 200_000],
   ];
   if (stored !== undefined) cases.push(['kept, in a thread', { ...plan, stored }, true, 200_000]);
-  for (const [name, from, thread, tokensPerSecond] of cases) {
+  const results = cases.map(([name, from, thread, tokensPerSecond]): Result => {
     const fed = measure({ kind: 'feed', plan: from, thread, tokensPerSecond, batches: count });
+    return { name, tokensPerSecond, ...fed };
+  });
+  const lines = results.map(({ name, tokensPerSecond, waitedSeconds, firstSeconds, seconds, peakMB, tokens, rows }) => {
     // The first batch waits for files to open: once a run, not once a step.
-    const share = (fed.waitedSeconds! - fed.firstSeconds!) / (fed.seconds - fed.firstSeconds!);
-    const cells = [
-      String(tokensPerSecond),
-      `${(100 * share).toFixed(2)} %`,
-      `${fed.firstSeconds!.toFixed(2)} s`,
-      fed.peakMB.toFixed(0),
-      `${((100 * fed.tokens!) / fed.rows).toFixed(1)} %`,
-    ];
-    console.log(name.padEnd(34) + cells.map((cell) => cell.padStart(15)).join(''));
-  }
+    const share = (waitedSeconds! - firstSeconds!) / (seconds - firstSeconds!);
+    const [waits, used] = [share, tokens! / rows].map((part) => `${(100 * part).toFixed(2)} %`);
+    return [name, String(tokensPerSecond), waits!, `${firstSeconds!.toFixed(2)} s`, peakMB.toFixed(0), used!];
+  });
+  const titles = ['feed, T 1024, B 4', 'tokens/s taken', 'waits', 'first batch', 'peak MB', 'positions used'];
+  console.log(`${formatTable([titles, ...lines])}\n`);
+  return results;
 }
 
 /** Importing and training from a set of many gigabytes. */
-function large(folder: string, gigabytes: number, tokenizer: string): void {
+function large(folder: string, gigabytes: number, tokenizer: string): Result[] {
   const path = join(folder, 'large', 'Nepali.json');
   mkdirSync(dirname(path));
   const shaped = new ShapedRows(2);
   // A stretch of rows again and again: making all of them anew would take longer than reading them.
   const stretch = Array.from({ length: 5000 }, () => shaped.chain());
   let at = 0;
-  const rows = writeJson(path, { bytes: gigabytes * 1e9 }, false, () => ({
-    ...stretch[at % stretch.length]!,
-    input: String(at++),
-  }));
-  console.log(`\n${gigabytes} GB of JSON, ${rows} ready-made chains`);
-  heading();
+  const next = () => ({ ...stretch[at % stretch.length]!, input: String(at++) });
+  const rows = writeJson(path, { bytes: gigabytes * 1e9 }, false, next);
+  console.log(`${gigabytes} GB of JSON, ${rows} ready-made chains`);
   const output = join(folder, 'large', 'imported');
-  print('import', measure({ kind: 'import', path, output }), statSync(path).size);
-  rmSync(path);
-  for (const kind of ['stream', 'random', 'keys'] as const) print(`Arrow, ${kind}`, measure({ kind, path: output }));
-  feeds({ rows: output, tokenizer, example: { task: 'taco', template: 'guanaco', format: 'released' } }, 400);
-}
-
-function heading(): void {
-  console.log(
-    `\n${''.padEnd(34)}${'rows/s'.padStart(10)}${'rows/CPU s'.padStart(12)}${'MB/s'.padStart(8)}${'peak MB'.padStart(10)}${'of it Node'.padStart(12)}`,
-  );
-}
-
-function print(name: string, { rows, seconds, cpuSeconds, peakMB, baseMB }: Measured, bytes?: number): void {
-  const cells = [
-    rows / seconds,
-    rows / cpuSeconds,
-    bytes === undefined ? undefined : bytes / 1e6 / seconds,
-    peakMB,
-    baseMB,
+  const results: Result[] = [
+    { name: 'import', bytes: statSync(path).size, ...measure({ kind: 'import', path, output }) },
   ];
-  const [rate, cpuRate, speed, peak, base] = cells.map((cell) => cell?.toFixed(0) ?? '');
-  console.log(
-    name.padEnd(34) +
-      rate!.padStart(10) +
-      cpuRate!.padStart(12) +
-      speed!.padStart(8) +
-      peak!.padStart(10) +
-      base!.padStart(12),
-  );
+  rmSync(path);
+  results.push(...fromArrow(output));
+  printRates(results);
+  const plan = { rows: output, tokenizer, example: { task: 'taco', template: 'guanaco', format: 'released' } } as const;
+  return [...results, ...feeds(plan, 400)];
+}
+
+function printRates(results: readonly Result[]): void {
+  const lines = results.map(({ name, bytes, rows, seconds, cpuSeconds, peakMB, baseMB }) => {
+    const speed = bytes === undefined ? Number.NaN : bytes / 1e6 / seconds;
+    const numbers = [rows / seconds, rows / cpuSeconds, speed, peakMB, baseMB];
+    return [name, ...numbers.map((number) => (Number.isNaN(number) ? '' : number.toFixed(0)))];
+  });
+  console.log(`${formatTable([['', 'rows/s', 'rows/CPU s', 'MB/s', 'peak MB', 'of it Node'], ...lines])}\n`);
 }
 
 function measure(job: Job): Measured {

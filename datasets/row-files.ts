@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rows from files of any format, as a stream: each file by the columns it has and by what its path says of it. Knows which
 // rows are ready-made chains and which of those lack their labels; nothing of what rows are used for.
+
+import { UserError } from '../errors.js';
 import { dataFiles } from './files/data-files.js';
 import { attempt, BAD, type OnBad, Place } from './files/place.js';
 import { readRecords } from './files/records.js';
 import { factsOfPath, recordShape } from './mits.js';
-import { isRowStore, openRowStore } from './row-store.js';
+import { isOfStore, isRowStore, openRowStore } from './row-store.js';
 import { type DecodedRow, type Row, type RowShape, rowDecoder } from './rows.js';
 
 export interface RowFileOptions extends RowShape {
@@ -68,6 +70,14 @@ export function fileRowDecoder(shape: RowShape): (value: unknown, place: Place) 
 }
 
 function decoderOf(shape: RowShape, first: unknown, path: string): (value: unknown, place: Place) => DecodedRow {
+  if (!shape.columns && isOfStore(first)) {
+    throw new UserError({
+      expected: 'an imported folder as a whole',
+      found: 'one of its files, or an import that was cut short',
+      where: path,
+      remedy: 'name the folder; where it has no import.json, import the rows again',
+    });
+  }
   const facts = factsOfPath(path);
   const { language = facts.language, source = facts.source, columns } = shape;
   const decode = rowDecoder({

@@ -103,6 +103,10 @@ export class RowStoreWriter {
 /** Whether a path is a folder of imported rows. */
 export const isRowStore = (path: string) => existsSync(join(path, MANIFEST));
 
+/** Whether a record is of a store's files. Without the manifest nothing tells whether all of them are there. */
+export const isOfStore = (record: unknown) =>
+  typeof record === 'object' && record !== null && COLUMNS.every(({ name }) => Object.hasOwn(record, name));
+
 /** What an import says of itself. @throws UserError where it is damaged */
 export const readRowManifest = (path: string): RowManifest => readManifest(join(path, MANIFEST), VERSION);
 

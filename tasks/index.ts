@@ -5,6 +5,7 @@ export { type Lint, type LintOptions, lintData } from './data-lint.js';
 export { type Preview, type PreviewOptions, previewData } from './data-preview.js';
 export { dataStats, type SourceStats, type StatsOptions } from './data-stats.js';
 export { type DemoAnswer, type DemoEvent, demo } from './demo.js';
+export { type CachedExamples, type CacheOptions, cachedExamples } from './example-cache.js';
 export { DEFAULT_NEW_TOKENS, type GenerateRequest, generate } from './generate.js';
 export { type Inspection, inspect } from './inspect.js';
 export { type ModelOptions, type OpenedModel, openForInference } from './open-model.js';

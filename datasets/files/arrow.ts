@@ -21,8 +21,7 @@ import {
 } from 'apache-arrow';
 import { UserError } from '../../errors.js';
 import { type OnBad, Place, type RawRecord } from './place.js';
-
-const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+import { decodeUtf8 } from './utf8.js';
 
 /**
  * The rows of an Arrow file or stream, in order. A batch that cannot be read ends the file: where the next one begins stands
@@ -85,7 +84,7 @@ function cellsOf(column: Vector): (index: number) => unknown {
 function text(values: Uint8Array, start: number, end: number): string {
   if (!(start >= 0 && start <= end && end <= values.length))
     throw new Error(`text at bytes ${start} to ${end} of ${values.length}`);
-  return utf8.decode(values.subarray(start, end));
+  return decodeUtf8(values.subarray(start, end));
 }
 
 /** A value as JSON would have it. */

@@ -2,6 +2,7 @@
 // Columns of a batch, filled row by row straight into the buffers that Arrow writes, and read back from them. Used again for
 // each batch, so that filling costs no garbage. Knows no files.
 import type { ColumnBuffers } from './arrow.js';
+import { decodeUtf8 } from './utf8.js';
 
 /** What stands in a cell: text, a number or numbers, by the column's type. */
 export type Cell = string | number | Int32Array | null;
@@ -131,14 +132,12 @@ const BUILDERS = { utf8: TextColumn, int32: IntColumn, 'int32-list': IntListColu
 
 export const columnBuilder = (type: keyof typeof BUILDERS): ColumnBuilder => new BUILDERS[type]();
 
-const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-
 /** A text, or null. @throws TypeError where the bytes are none */
 export function textAt({ valid, offsets, values }: ColumnBuffers, row: number): string | null {
   if (!isValid(valid, row)) return null;
   const start = offsets![row]!;
   const end = offsets![row + 1]!;
-  return start === end ? '' : utf8.decode((values as Uint8Array).subarray(start, end));
+  return start === end ? '' : decodeUtf8((values as Uint8Array).subarray(start, end));
 }
 
 export function intAt({ valid, values }: ColumnBuffers, row: number): number | null {

@@ -6,6 +6,7 @@
 import { UserError } from '../../errors.js';
 import { jsonFault } from './json-fault.js';
 import { attempt, BAD, type OnBad, Place, type RawRecord } from './place.js';
+import { decodeUtf8, validUtf8Bytes } from './utf8.js';
 
 /** A training row has kilobytes. Without a limit, one lost quote or newline would take in the rest of the file. */
 const MAX_RECORD_BYTES = 16 << 20;
@@ -51,7 +52,7 @@ export async function* readJson(
 
 /** A record's bytes as a value. */
 export function parseJson(bytes: Uint8Array, place: Place): unknown {
-  const text = decodeUtf8(bytes, place);
+  const text = textOf(bytes, place);
   try {
     return JSON.parse(text);
   } catch (cause) {
@@ -299,7 +300,7 @@ function precedesElement(bytes: Uint8Array, end: number): boolean {
 
 function isObject(bytes: Uint8Array): boolean {
   try {
-    JSON.parse(utf8.decode(bytes));
+    JSON.parse(decodeUtf8(bytes));
     return true;
   } catch {
     return false;
@@ -369,11 +370,9 @@ function tooLong(bytes: Uint8Array, place: Place): UserError {
   });
 }
 
-const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-
-function decodeUtf8(bytes: Uint8Array, place: Place): string {
+function textOf(bytes: Uint8Array, place: Place): string {
   try {
-    return utf8.decode(bytes);
+    return decodeUtf8(bytes);
   } catch (cause) {
     const at = validUtf8Bytes(bytes);
     const { line, byte } = place.text!;
@@ -385,26 +384,4 @@ function decodeUtf8(bytes: Uint8Array, place: Place): string {
       cause,
     });
   }
-}
-
-/** How many bytes at the start are whole characters. */
-function validUtf8Bytes(bytes: Uint8Array): number {
-  const valid = (length: number, stream: boolean) => {
-    try {
-      new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, length), { stream });
-      return true;
-    } catch {
-      return false;
-    }
-  };
-  // Halving: while a character may still go on, a longer prefix of a bad one is never good.
-  let good = 0;
-  let bad = bytes.length + 1;
-  while (bad - good > 1) {
-    const middle = (good + bad) >> 1;
-    if (valid(middle, true)) good = middle;
-    else bad = middle;
-  }
-  while (!valid(good, false)) good--; // back to the start of a character that was cut short
-  return good;
 }

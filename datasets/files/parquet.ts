@@ -5,6 +5,7 @@ import type { FileHandle } from 'node:fs/promises';
 import type { AsyncBuffer, FileMetaData } from 'hyparquet';
 import { UserError } from '../../errors.js';
 import { type OnBad, Place, type RawRecord } from './place.js';
+import { decodeUtf8 } from './utf8.js';
 
 /** Unpacked bytes that are decoded at a time; as JavaScript text they take up to twice as much. */
 const STRETCH_BYTES = 8 << 20;
@@ -142,10 +143,8 @@ class ColumnChunks implements AsyncBuffer {
   }
 }
 
-const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-
 /** Bytes that are no text end in an error, not in replacement characters. */
-const strictUtf8 = (bytes: Uint8Array | undefined) => bytes && utf8.decode(bytes);
+const strictUtf8 = (bytes: Uint8Array | undefined) => bytes && decodeUtf8(bytes);
 
 /** 64-bit integers as numbers where those are exact. */
 function plainFields(fields: Fields): Fields {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The commands about training data, from outside: help, results in both forms, exit codes.
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { previewText } from '../../cli/data-preview.js';
 import { projectRoot, suite } from '../support/harness.js';
 import { withFolder } from '../support/small-model.js';
-import { assertRefused, concurrently, tacotune } from './support.js';
+import { assertRefused, concurrently, start, tacotune } from './support.js';
 
 const test = suite('cli/data', 300_000);
 
@@ -70,6 +70,44 @@ test('import: counts, the report as JSON, and what stops it', async () => {
     const report = JSON.parse(json.stdout);
     assert.equal([report.rows, report.bad, report.faults.length], [{ Nepali: { '': 2 }, English: { '': 3 } }, 1, 1]);
     assertRefused(await tacotune([...skipping, 'rows'], folder), 1, /found an earlier import/);
+  });
+});
+
+test('an import that is killed leaves nothing that passes for one, and can be made again', async () => {
+  await withFolder(async (folder) => {
+    const line = `${JSON.stringify(row('क'.repeat(300)))}\n`;
+    writeFileSync(join(folder, 'Nepali.jsonl'), line.repeat(20_000));
+    const args = ['data', 'import', 'Nepali.jsonl', '--output', 'rows'];
+    let killed = 0;
+    for (const delayMs of [250, 600, 900, 1200]) {
+      const { child, outcome } = start(args, folder);
+      const timer = setTimeout(() => child.kill('SIGKILL'), delayMs);
+      const { code } = await outcome;
+      clearTimeout(timer);
+      if (code === 0) break;
+      killed++;
+      assert.not.ok(existsSync(join(folder, 'rows', 'import.json')), `killed after ${delayMs} ms`);
+      assert.is((await tacotune(['data', 'stats', 'rows'], folder)).code, 1);
+    }
+    assert.ok(killed > 0);
+    const whole = existsSync(join(folder, 'rows', 'import.json')) ? 0 : (await tacotune(args, folder)).code;
+    assert.is(whole, 0);
+    assert.match((await tacotune(['data', 'stats', 'rows'], folder)).stdout, /\nNepali +20000 /);
+  });
+});
+
+test('Ctrl-C during an import', async () => {
+  await withFolder(async (folder) => {
+    writeFileSync(join(folder, 'Nepali.jsonl'), `${JSON.stringify(row('क'.repeat(300)))}\n`.repeat(60_000));
+    const { child, outcome } = start(['data', 'import', 'Nepali.jsonl', '--output', 'rows'], folder);
+    child.stderr!.once('data', () => child.kill('SIGINT')); // with the first line of progress
+    const { code, stderr } = await outcome;
+    assert.is(code, 1, stderr);
+    assert.match(
+      stderr,
+      /Stopping; nothing will be left of the import.*Expected to import all rows, found a stop after \d+/s,
+    );
+    assert.equal(readdirSync(join(folder, 'rows')), []);
   });
 });
 

@@ -168,6 +168,17 @@ function change(path: string, key: string, value: unknown): void {
   writeFileSync(join(path, ROW_MANIFEST), JSON.stringify(manifest));
 }
 
+test('files without their manifest are not taken for an import', async () => {
+  const path = await store(rows);
+  rmSync(join(path, ROW_MANIFEST));
+  for (const of of [path, join(path, 'Nepali-00000.arrow')]) {
+    assert.match(
+      (await userError(() => collect(readRows({ path: of })))).message,
+      /an imported folder as a whole, found one of its files, or an import that was cut short/,
+    );
+  }
+});
+
 test('beside an English original, imported or not', async () => {
   const translated = [0, 1, 2].map(
     (i): Row => ({ id: `k${i}`, instruction: `n${i}`, input: '', output: `o${i}`, language: 'Nepali' }),

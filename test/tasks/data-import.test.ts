@@ -150,6 +150,32 @@ test('bad rows: the first ends the import and nothing is left; or they are left 
   );
 });
 
+test('encodings: a byte order mark is none of the text, half a character pair and other encodings are told', async () => {
+  const good = JSON.stringify(plain('a'));
+  const path = output();
+  const lone = '{"instruction": "x", "output": "ab\\ud83d"}';
+  const mixed = file(
+    Buffer.concat([
+      Buffer.from(`\ufeff${good}\n${lone}\n`),
+      Buffer.from('{"instruction": "caf\xe9", "output": "x"}\n', 'latin1'),
+      Buffer.from(`${good}\n`),
+    ]),
+  );
+  assert.match(
+    (await userError(() => importData({ sources: [mixed], output: path, language: 'ne' }))).message,
+    /half of a surrogate pair.*line 2/s,
+  );
+  const report = await importData({ sources: [mixed], output: path, language: 'ne', skipBadRows: true });
+  assert.equal([report.bad, report.rows], [2, { Nepali: { '': 2 } }]);
+  assert.match(report.faults[1]!, /UTF-8, found byte 0xe9.*line 3/s);
+  const utf16 = file(Buffer.from(`${good}\n`, 'utf16le'));
+  assert.match(
+    (await userError(() => importData({ sources: [utf16], output: output(), language: 'ne', skipBadRows: true })))
+      .message,
+    /UTF-8, found UTF-16/,
+  );
+});
+
 test('bad rows on either side of a pair leave the others in step', async () => {
   const root = newFolder();
   const rows = (prefix: string) => [0, 1, 2, 3].map((i) => plain(`${prefix}${i}`));
