@@ -3,7 +3,7 @@
 // adapter that cannot be used is described as far as it can be read, with what is wrong; nothing is loaded whole.
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Adapter, openModel, openSafetensors, readAdapter, readLlamaConfig } from '../checkpoints/index.js';
+import { type Adapter, openModel, openTensorFile, readAdapter, readLlamaConfig } from '../checkpoints/index.js';
 import type { LlamaConfig } from '../engine/index.js';
 import { UserError } from '../errors.js';
 import { loadTokenizer, type Tokenizer } from '../tokenizer/index.js';
@@ -82,6 +82,8 @@ function inspectDirectory(path: string): Inspection {
 }
 
 function inspectFile(path: string): Inspection {
+  if (path.endsWith('.gguf')) return { kind: 'model', path, ...ggufOf(path) };
+  if (/\.(bin|pt)$/.test(path)) return { kind: 'tensors', path, tensors: summaryOf([path]) };
   if (path.endsWith('.safetensors')) return { kind: 'tensors', path, tensors: summaryOf([path]) };
   return { kind: 'tokenizer', path, tokenizer: tokenizerSummary(path) };
 }
@@ -127,9 +129,24 @@ function problemOf(body: () => void): string | undefined {
   }
 }
 
-/** All safetensors files of a folder together; nothing where there are none, or one is damaged. */
+/** A GGUF file is a model, or an adapter that is described by its tensors alone. */
+function ggufOf(path: string): Partial<Inspection> {
+  const parts: Partial<Inspection> = { tensors: summaryOf([path]) };
+  const problem = problemOf(() => {
+    const model = openModel(path);
+    parts.config = model.config;
+    model.close();
+  });
+  if (problem !== undefined) parts.problem = problem;
+  return parts;
+}
+
+/** All files of tensors of a folder together, safetensors before torch's; nothing where there are none, or one is damaged. */
 function tensorsIn(path: string): TensorSummary | undefined {
-  const names = readdirSync(path).filter((name) => name.endsWith('.safetensors'));
+  const all = readdirSync(path);
+  const safe = all.filter((name) => name.endsWith('.safetensors'));
+  const torch = all.filter((name) => /^(pytorch|adapter)_model.*\.bin$/.test(name));
+  const names = safe.length > 0 ? safe : torch;
   let summary: TensorSummary | undefined;
   if (names.length > 0) problemOf(() => (summary = summaryOf(names.map((name) => join(path, name)))));
   return summary;
@@ -143,7 +160,7 @@ function summaryOf(paths: readonly string[]): TensorSummary {
   let parameters = 0;
   let quantization: string | undefined;
   for (const path of paths) {
-    const file = openSafetensors(path);
+    const file = openTensorFile(path);
     file.close(); // the header has been read
     for (const [name, { dtype, shape }] of file.tensors) {
       parameters += shape.reduce((product, size) => product * size, 1);

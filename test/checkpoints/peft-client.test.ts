@@ -2,11 +2,17 @@
 // What we write, loaded by its real clients: PEFT and transformers give the reference logits with our adapter and our model.
 // Runs where TACOTUNE_PYTHON names a Python interpreter that has both; no other test needs Python.
 import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { openModel, openSafetensors, readAdapter, writeAdapter, writeModel } from '../../checkpoints/index.js';
 import { toF32 } from '../../checkpoints/tensor-file.js';
+import { convert } from '../../tasks/convert.js';
+import { exportGguf } from '../../tasks/export-gguf.js';
+import { merge } from '../../tasks/merge.js';
+import { quantize } from '../../tasks/quantize.js';
 import { shared, skip, suite } from '../support/harness.js';
+import { basicPieces, modelFile } from '../tokenizer/fixtures.js';
 import { inDirectory } from './support.js';
 
 const test = suite('checkpoints/peft-client', 300_000);
@@ -89,6 +95,47 @@ for (const name of ['mha', 'gqa', 'llama3rope']) {
       const reference = shared('goldens', 'forward', name, 'no_adapter.safetensors');
       const difference = differenceInClient(directory, '', inputs, reference, 'f32base.logits_right_f32');
       assert.ok(difference < TOLERANCE, `${difference}`);
+    });
+  });
+}
+
+for (const name of ['mha', 'gqa'] as const) {
+  test(`transformers loads our merged model, and our model made of GGUF: ${name}`, async () => {
+    await inDirectory(async (directory) => {
+      const golden = (...parts: string[]) => shared('goldens', 'forward', name, ...parts);
+      const model = shared('goldens', 'models', name);
+      const merged = join(directory, 'merged');
+      await merge({ model, adapter: golden('r8_all', 'adapter'), output: merged, dtype: 'f32', shardGigabytes: 2e-4 });
+      const inputs = golden('inputs.safetensors');
+      const withAdapter = golden('r8_all', 'f32base.safetensors');
+      const difference = differenceInClient(merged, '', inputs, withAdapter, 'logits_right');
+      assert.ok(difference < TOLERANCE, `merged: ${difference}`);
+
+      const gguf = join(directory, 'model.gguf');
+      const pieces = [...basicPieces, ...Array.from({ length: 200 }, (_, i) => ({ piece: `p${i}` }))];
+      writeFileSync(join(directory, 'tokenizer.model'), modelFile({ pieces }));
+      await exportGguf({ model, type: 'f32', tokenizer: directory, output: gguf });
+      const back = join(directory, 'back');
+      await convert({ input: gguf, output: back });
+      const reference = golden('no_adapter.safetensors');
+      const again = differenceInClient(back, '', inputs, reference, 'f32base.logits_right_f32');
+      assert.ok(again < TOLERANCE, `from GGUF: ${again}`);
+    });
+  });
+
+  test(`transformers and bitsandbytes load our 4-bit model: ${name}`, async () => {
+    const python = process.env['TACOTUNE_PYTHON'];
+    if (!python) skip('TACOTUNE_PYTHON names no interpreter with transformers and bitsandbytes');
+    if (spawnSync(python, ['-c', 'import bitsandbytes']).status !== 0) skip('no bitsandbytes');
+    await inDirectory(async (directory) => {
+      const golden = (...parts: string[]) => shared('goldens', 'forward', name, ...parts);
+      const output = join(directory, 'nf4');
+      await quantize({ model: shared('goldens', 'models', name), output });
+      const reference = golden('no_adapter.safetensors');
+      const inputs = golden('inputs.safetensors');
+      const difference = differenceInClient(output, '', inputs, reference, 'nf4base.logits_right');
+      // bitsandbytes computes in the type of the weights: that of the 16-bit ones rounds.
+      assert.ok(difference < (name === 'mha' ? 1e-4 : 5e-2), `${difference}`);
     });
   });
 }
