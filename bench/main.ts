@@ -21,7 +21,15 @@ async function main([name = '', ...args]: string[]): Promise<void> {
 
 try {
   await main(process.argv.slice(2));
-} catch (error) {
+} catch (caught) {
+  let error = caught;
+  if (caught instanceof TypeError && 'code' in caught && String(caught.code).startsWith('ERR_PARSE_ARGS')) {
+    error = new UserError({
+      expected: 'options of this benchmark (they open its file)',
+      found: caught.message,
+      usage: true,
+    });
+  }
   if (!(error instanceof UserError)) throw error;
   console.error(error.message);
   process.exitCode = error.exitCode;
