@@ -10,8 +10,6 @@ import type { StepEvent, TrainingEvent } from '../engine/index.js';
 import { loadRecipe, type Recipe, type RecipeStage, recipeToYaml } from '../recipes/index.js';
 import { RUN_FILES } from './run-folder.js';
 
-export const CARD_FILE = 'README.md';
-
 /** What a run's log adds up to. */
 export interface RunFigures {
   steps: number;
@@ -101,7 +99,7 @@ export async function writeModelCard(folder: string): Promise<string> {
     const records = readRecords(path, { onBad: () => undefined });
     for await (const { value } of records) counter.add({ ...(type && { type }), ...(value as TrainingEvent) });
   }
-  const path = join(folder, CARD_FILE);
+  const path = join(folder, RUN_FILES.card);
   writeFileAtomically(path, modelCard(basename(resolve(folder)), recipe, counter.figures));
   return path;
 }

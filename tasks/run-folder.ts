@@ -38,7 +38,12 @@ import { type Recipe, recipeToYaml } from '../recipes/index.js';
 import type { OpenedModel } from './open-model.js';
 
 /** Files of a run beside its adapter. `events` has what `log` has no line for: measurements, and every move of the curriculum. */
-export const RUN_FILES = { log: 'log.jsonl', events: 'events.jsonl', recipe: 'recipe.yaml' } as const;
+export const RUN_FILES = {
+  log: 'log.jsonl',
+  events: 'events.jsonl',
+  recipe: 'recipe.yaml',
+  card: 'README.md',
+} as const;
 
 /** Files of a fully trained model, and those that make its folder complete. */
 const MODEL_FILES = [

@@ -7,6 +7,7 @@ import { UserError } from '../errors.js';
 import { native } from '../kernels/index.js';
 import { loadRecipe, parseRecipe, type Recipe } from '../recipes/index.js';
 import { openRunData } from './data.js';
+import { writeModelCard } from './model-card.js';
 import { type OpenedModel, openForTraining, resolveCompute } from './open-model.js';
 import { findResumePoint, type ResumePoint, RUN_FILES, RunFolder, restoreOptimizer } from './run-folder.js';
 import {
@@ -125,7 +126,7 @@ async function* run(recipe: Recipe, options: TrainOptions, point?: ResumePoint):
         const training = new TrainingRun(model.llama, stages, settings, { signal, state: point?.training });
         if (point) restoreOptimizer(model, training.optimizer, point);
         else await folder.saveState(training, model, recipe); // so that there is always one to go on from
-        yield* recorded(training, folder, model, recipe);
+        yield* recorded(training, folder, model, recipe, output);
       } finally {
         folder.release();
       }
@@ -143,9 +144,10 @@ async function* recorded(
   folder: RunFolder,
   model: OpenedModel,
   recipe: Recipe,
+  output: string,
 ): AsyncGenerator<RunEvent> {
   const { every } = recipe.checkpoints;
-  const saved = { state: training.state.step, result: -1 };
+  const saved = { state: training.state.step, result: -1, files: [] as string[] };
   for await (const event of training) {
     folder.log(event);
     yield event;
@@ -153,9 +155,11 @@ async function* recorded(
     const due = event.type === 'step' && every > 0 && event.step % every === 0;
     const { step } = training.state;
     if (ends && saved.result !== step) {
-      yield { type: 'saved', step, files: await folder.saveResult(model, recipe) };
+      saved.files = await folder.saveResult(model, recipe);
       saved.result = step;
+      if (event.type === 'stage-end') yield { type: 'saved', step, files: saved.files };
     }
+    if (event.type === 'end') yield { type: 'saved', step, files: [...saved.files, await writeModelCard(output)] };
     // After the result: a run that ended and lost its last checkpoint ends again, a lost result would never be written.
     if (due || event.type === 'stage-end' || (ends && saved.state !== step)) {
       await folder.saveState(training, model, recipe);
