@@ -4,6 +4,7 @@ import { UserError } from '../errors.js';
 
 const benchmarks: Record<string, { about: string; load(): Promise<{ run(args: string[]): void | Promise<void> }> }> = {
   data: { about: 'reading, importing and feeding training data', load: () => import('./data.js') },
+  files: { about: 'converting, quantising and merging, beside cp', load: () => import('./files.js') },
   study: { about: 'the chain and the curriculum against the baseline', load: () => import('./study.js') },
   ops: { about: 'kernels against the ceilings of this machine', load: () => import('./ops.js') },
   tokenizer: { about: 'tokenizing, beside sentencepiece-js', load: () => import('./tokenizer.js') },
