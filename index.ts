@@ -3,11 +3,20 @@
 export { UserError } from './errors.js';
 export { loadRecipe, type Recipe } from './recipes/index.js';
 export {
+  type Conversion,
+  type ConvertOptions,
+  convert,
+  type ExportGgufOptions,
+  exportGguf,
   type GenerateRequest,
+  type GgufExport,
   generate,
   type Inspection,
   inspect,
+  type Merge,
+  type MergeOptions,
   type ModelOptions,
+  merge,
   type OpenedModel,
   openForInference as loadModel,
   type Plan,
@@ -16,6 +25,9 @@ export {
   type ProfileOptions,
   plan,
   profile,
+  type Quantized,
+  type QuantizeOptions,
+  quantize,
   type ResumeOptions,
   type RunEvent,
   readScoreInputs,
@@ -25,4 +37,5 @@ export {
   score,
   type TrainOptions,
   train,
+  writeModelCard,
 } from './tasks/index.js';

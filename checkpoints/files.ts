@@ -6,7 +6,9 @@
 import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { getSystemErrorName } from 'node:util';
 import { UserError } from '../errors.js';
+import { native } from '../kernels/index.js';
 
 /** The calls that change the disk. */
 export interface FileLayer {
@@ -14,6 +16,8 @@ export interface FileLayer {
   create(path: string): number;
   /** May write less than asked; returns how much. */
   write(file: number, bytes: Uint8Array, position: number): number;
+  /** Copies within the system; may copy less than asked, and nothing where it cannot. Returns how much. */
+  copy(from: number, fromPosition: number, to: number, position: number, bytes: number): number;
   sync(file: number): void;
   close(file: number): void;
   rename(from: string, to: string): void;
@@ -22,9 +26,18 @@ export interface FileLayer {
   syncDirectory(path: string): void;
 }
 
+/** The system, the kinds of files, or two file systems have no such call: read and write instead. */
+const NOT_COPIED = new Set(['ENOSYS', 'EOPNOTSUPP', 'EXDEV', 'EINVAL', 'EPERM', 'ETXTBSY']);
+
 export const systemFiles: FileLayer = {
   create: (path) => fs.openSync(path, 'wx'),
   write: (file, bytes, position) => fs.writeSync(file, bytes, 0, bytes.length, position),
+  copy(from, fromPosition, to, position, bytes) {
+    const copied = native().copyRange(from, fromPosition, to, position, bytes);
+    const code = copied < 0 ? getSystemErrorName(copied) : '';
+    if (copied >= 0 || NOT_COPIED.has(code)) return Math.max(0, copied);
+    throw Object.assign(new Error(code), { code });
+  },
   sync: (file) => fs.fsyncSync(file),
   close: (file) => fs.closeSync(file),
   rename: (from, to) => fs.renameSync(from, to),
@@ -41,6 +54,8 @@ export const systemFiles: FileLayer = {
 
 /** One call to the system takes at most this much; Node refuses 2 GB and more. */
 const MAX_WRITE_BYTES = 1 << 26;
+/** What is copied at a time where the system does not do it. */
+const COPIED_BYTES = 1 << 22;
 /** Files up to this size are compared with what they replace, and left alone when equal. */
 const MAX_COMPARED_BYTES = 1 << 16;
 
@@ -156,6 +171,23 @@ export class NewFile {
     }
   }
 
+  /** Writes bytes of another open file at a byte position. */
+  copy({ file: from, position: start, byteLength, path }: FileRange, position: number): void {
+    const file = this.#file;
+    if (file === undefined) throw new Error(`write after commit or close: ${this.path}`);
+    for (let done = 0; done < byteLength; ) {
+      const bytes = Math.min(byteLength - done, MAX_WRITE_BYTES);
+      const copied = attempt('write', this.path, () =>
+        this.#layer.copy(from, start + done, file, position + done, bytes),
+      );
+      if (copied === 0) {
+        const part = readExactly(from, start + done, Math.min(bytes, COPIED_BYTES), path);
+        this.write(part, position + done);
+        done += part.length;
+      } else done += copied;
+    }
+  }
+
   /** Makes the contents durable under the temporary name. */
   finish(): void {
     const file = this.#file;
@@ -194,6 +226,15 @@ export function writeFileAtomically(
   } finally {
     replacement.close();
   }
+}
+
+/** A part of an open file. */
+export interface FileRange {
+  file: number;
+  position: number;
+  byteLength: number;
+  /** Of the file, for errors. */
+  path: string;
 }
 
 /** An open file to read from. The caller closes it. */

@@ -3,7 +3,7 @@
 // with their rows in Hugging Face's order. Knows llama.cpp's order of rows, no configs.
 // Run its tests: `npm test -- checkpoints/gguf`.
 import { closeSync } from 'node:fs';
-import { openFile, readInto } from './files.js';
+import { type FileRange, openFile, readInto } from './files.js';
 import type { GgmlType } from './ggml-types.js';
 import { type GgufHeader, type GgufPlace, readGgufHeader } from './gguf.js';
 import { MappedTensors } from './mapped-tensors.js';
@@ -111,6 +111,10 @@ class GgufTensors implements GgufFile {
       const values = unpacked(type, part);
       yield headWidth === undefined ? values : permuteRows(values, K, headWidth, 'from-ggml');
     }
+  }
+
+  range(name: string): FileRange | undefined {
+    return this.#mapped.tensors.has(name) ? this.#mapped.range(name) : undefined;
   }
 
   release(name: string): void {

@@ -7,7 +7,7 @@ import { closeSync, fstatSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import { UserError } from '../errors.js';
 import { native } from '../kernels/index.js';
-import { readExactly, readInto } from './files.js';
+import { type FileRange, readExactly, readInto } from './files.js';
 import {
   BLOCK_BYTES,
   ELEMENT_BYTES,
@@ -77,6 +77,11 @@ export class MappedTensors implements TensorFile {
       readInto(part, file, position + done, this.path);
       yield viewAs(dtype, part.buffer, part.length);
     }
+  }
+
+  range(name: string): FileRange | undefined {
+    const { file, place, bytes } = this.#find(name);
+    return place.strides ? undefined : { file, position: place.position, byteLength: bytes, path: this.path };
   }
 
   release(name: string): void {

@@ -6,19 +6,31 @@
 import * as fs from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { UserError } from '../errors.js';
-import { exists, type FileLayer, Replacement, systemFiles, temporaryTarget, writeFileAtomically } from './files.js';
+import {
+  exists,
+  type FileLayer,
+  type FileRange,
+  Replacement,
+  readInto,
+  systemFiles,
+  temporaryTarget,
+  writeFileAtomically,
+} from './files.js';
 import { INDEX_FILE, openWeights, WEIGHTS_FILE, WEIGHTS_FILES } from './hugging-face.js';
 import { isObject, type JsonObject, readJsonObject } from './json.js';
 import { CONFIG_FILE } from './llama-config.js';
 import { openSafetensors, type SafetensorsFile, SafetensorsWriter, type TensorDeclaration } from './safetensors.js';
-import { ELEMENT_BYTES, elementCount, shapeText, type TensorFile } from './tensor-file.js';
+import { BLOCK_BYTES, ELEMENT_BYTES, elementCount, shapeText, type TensorFile } from './tensor-file.js';
 
 /** One weight on its way into a file: the tensors that it becomes, which stay in one file. */
 export interface WeightStream {
   declarations: readonly TensorDeclaration[];
   /** Hands out the values of its tensors, whole or in consecutive pieces. May be called again, for the same values. */
-  produce(put: (tensor: string, data: ArrayBufferView) => void): void | Promise<void>;
+  produce(put: (tensor: string, piece: Piece) => void): void | Promise<void>;
 }
+
+/** Values, or where they lie in another file. */
+export type Piece = ArrayBufferView | FileRange;
 
 export interface ModelWriteOptions {
   weights: readonly WeightStream[];
@@ -155,8 +167,21 @@ class Comparison {
     this.#blocks = file.blocks(name)[Symbol.iterator]();
   }
 
-  next(data: ArrayBufferView): void {
-    let wanted = bytesOf(data);
+  next(piece: Piece): void {
+    if (ArrayBuffer.isView(piece)) {
+      this.#next(bytesOf(piece));
+      return;
+    }
+    const block = Buffer.alloc(Math.min(BLOCK_BYTES, piece.byteLength));
+    for (let done = 0; done < piece.byteLength; done += block.length) {
+      const part = block.subarray(0, Math.min(block.length, piece.byteLength - done));
+      readInto(part, piece.file, piece.position + done, piece.path);
+      this.#next(part);
+    }
+  }
+
+  #next(data: Buffer): void {
+    let wanted = data;
     while (wanted.length > 0) {
       if (this.#rest.length === 0) {
         const { value, done } = this.#blocks.next();

@@ -4,6 +4,7 @@
 // missing, too many or of another shape is told at once. Run its tests: `npm test -- checkpoints/hugging-face`.
 import { UserError } from '../errors.js';
 import { dequantized, findPacked, type Nf4Values, type PackedWeight, readPacked } from './bitsandbytes.js';
+import type { FileRange } from './files.js';
 import type { JsonObject } from './json.js';
 import type { LlamaConfig } from './llama-config.js';
 import {
@@ -40,6 +41,7 @@ export interface StoredTensor extends TensorInfo {
   readonly name: string;
   /** See TensorFile. */
   blocks(): Iterable<TensorData>;
+  range?(): FileRange | undefined;
 }
 
 export interface Model {
@@ -142,7 +144,7 @@ export class StoredModel implements Model {
     const { fileName } = this.place(name);
     return (this.#packed.get(fileName)?.parts ?? [fileName]).map((part) => {
       const file = this.#weights.tensors.get(part)!;
-      return { name: part, ...file.tensors.get(part)!, blocks: () => file.blocks(part) };
+      return { name: part, ...file.tensors.get(part)!, blocks: () => file.blocks(part), range: () => file.range(part) };
     });
   }
 

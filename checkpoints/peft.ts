@@ -86,7 +86,12 @@ export function openAdapter(directory: string): AdapterFile {
       },
       stored(name) {
         const { fileName } = tensors.get(name)!;
-        return { name: fileName, ...file.tensors.get(fileName)!, blocks: () => file.blocks(fileName) };
+        return {
+          name: fileName,
+          ...file.tensors.get(fileName)!,
+          blocks: () => file.blocks(fileName),
+          range: () => file.range(fileName),
+        };
       },
       close: () => file.close(),
     };

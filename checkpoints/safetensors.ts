@@ -7,7 +7,16 @@
 import { closeSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { UserError } from '../errors.js';
-import { decodeUtf8, type FileLayer, type NewFile, openFile, Replacement, readExactly, systemFiles } from './files.js';
+import {
+  decodeUtf8,
+  type FileLayer,
+  type FileRange,
+  type NewFile,
+  openFile,
+  Replacement,
+  readExactly,
+  systemFiles,
+} from './files.js';
 import { describe, isObject, parseJsonObject } from './json.js';
 import { MappedTensors } from './mapped-tensors.js';
 import {
@@ -184,14 +193,16 @@ export class SafetensorsWriter {
   }
 
   /** The next values of a tensor, in its element type. */
-  write(name: string, data: ArrayBufferView): void {
+  write(name: string, data: ArrayBufferView | FileRange): void {
     const place = this.#places.get(name);
     if (!place || place.next + data.byteLength > place.end) {
       throw new Error(`tensor '${name}': ${data.byteLength} bytes more than were declared`);
     }
     const held = this.#shorter.get(name);
-    if (held) held.push(new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice());
-    else this.#file.write(data, this.#dataStart + place.next);
+    const position = this.#dataStart + place.next;
+    if (!ArrayBuffer.isView(data)) this.#file.copy(data, position);
+    else if (held) held.push(new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice());
+    else this.#file.write(data, position);
     place.next += data.byteLength;
   }
 

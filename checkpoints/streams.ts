@@ -4,7 +4,7 @@
 import { UserError } from '../errors.js';
 import { packedDeclarations, quantizePacked } from './bitsandbytes.js';
 import type { StoredTensor } from './model.js';
-import type { WeightStream } from './model-writer.js';
+import type { Piece, WeightStream } from './model-writer.js';
 import { ELEMENT_TYPE, fromF32, type TensorData, toF32, type WeightType, weightType } from './tensor-file.js';
 
 /** Tensors as they are. */
@@ -12,7 +12,7 @@ export function copyStream(tensors: readonly StoredTensor[]): WeightStream {
   return {
     declarations: tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape })),
     produce(put) {
-      for (const tensor of tensors) for (const block of tensor.blocks()) put(tensor.name, block);
+      for (const tensor of tensors) copyValues(tensor, (piece) => put(tensor.name, piece));
     },
   };
 }
@@ -23,9 +23,17 @@ export function castStream(tensor: StoredTensor, to: WeightType, name = tensor.n
     declarations: [{ name, dtype: ELEMENT_TYPE[to], shape: tensor.shape }],
     produce(put) {
       const from = weightType(tensor.dtype)!;
+      if (from === to) return copyValues(tensor, (piece) => put(name, piece));
       for (const block of tensor.blocks()) put(name, cast(name, block as Float32Array | Uint16Array, from, to));
     },
   };
+}
+
+/** Values as they are: as a part of their file where they lie there so, which is the fastest to copy. */
+function copyValues(tensor: StoredTensor, put: (piece: Piece) => void): void {
+  const range = tensor.range?.();
+  if (range) put(range);
+  else for (const block of tensor.blocks()) put(block);
 }
 
 /** A dense tensor in NF4, double-quantised. */

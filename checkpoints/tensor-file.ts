@@ -2,6 +2,7 @@
 // What every format of tensor files looks like to the rest of this room: names, element types, shapes, and values on demand.
 // Each format is an implementation and a line in formats.ts. Knows nothing of models. Values are little-endian, as all processors that the addon runs on.
 import { native, STORAGE_TYPE } from '../kernels/index.js';
+import type { FileRange } from './files.js';
 
 /** Element types, named and sized as safetensors does. In the order of its reference writer: files begin with the first. */
 export const ELEMENT_BYTES = {
@@ -55,6 +56,8 @@ export interface TensorFile {
    * costs one block of memory. (One that is stored with strides comes whole.)
    */
   blocks(name: string): Iterable<TensorData>;
+  /** Where the values lie in the file as they are; undefined where they are made from what lies there. */
+  range(name: string): FileRange | undefined;
   /** Gives the memory of these values back for now: they are read from the file again when next used. */
   release(name: string): void;
   /** Values become arrays of length 0. */

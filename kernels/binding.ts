@@ -219,6 +219,8 @@ export interface Native {
    * descriptor may be closed afterwards. Throws where the part is not within the file.
    */
   mapFile(file: number, offset: number, bytes: number): ArrayBuffer;
+  /** Copies within the kernel. Returns the bytes copied, or minus the system's error number. */
+  copyRange(from: number, fromOffset: number, to: number, toOffset: number, bytes: number): number;
   /** Gives the memory behind a mapped file back; what was written to it is lost, and it is read from the file when next touched. */
   dropPages(buffer: ArrayBuffer): void;
 }

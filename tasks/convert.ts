@@ -128,7 +128,7 @@ async function convertTensors({ input, output, dtype, verify }: ConvertOptions):
   const replacement = new Replacement(dirname(output));
   try {
     const streams: WeightStream[] = [...file.tensors].map(([name, info]) => {
-      const tensor = { name, ...info, blocks: () => file.blocks(name) };
+      const tensor = { name, ...info, blocks: () => file.blocks(name), range: () => file.range(name) };
       return dtype && FLOATS.has(info.dtype) ? castStream(tensor, dtype) : copyStream([tensor]);
     });
     const declarations = streams.flatMap((stream) => stream.declarations);

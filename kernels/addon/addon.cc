@@ -89,6 +89,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("allocate", Napi::Function::New(env, allocate));
   exports.Set("release", Napi::Function::New(env, release));
   exports.Set("mapFile", Napi::Function::New(env, map_file));
+  exports.Set("copyRange", Napi::Function::New(env, copy_range));
   exports.Set("dropPages", Napi::Function::New(env, drop_pages));
   return exports;
 }

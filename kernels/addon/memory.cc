@@ -126,4 +126,22 @@ Napi::Value drop_pages(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value copy_range(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  double arguments[5];
+  for (size_t i = 0; i < 5; i++) {
+    arguments[i] = info[i].IsNumber() ? info[i].As<Napi::Number>().DoubleValue() : -1;
+    if (!(arguments[i] >= 0 && arguments[i] <= 1e15 && arguments[i] == std::floor(arguments[i])))
+      throw Napi::TypeError::New(env, "copyRange: expected two open files with offsets, and a number of bytes");
+  }
+#ifdef __linux__
+  loff_t from = static_cast<loff_t>(arguments[1]), to = static_cast<loff_t>(arguments[3]);
+  const ssize_t copied = copy_file_range(static_cast<int>(arguments[0]), &from, static_cast<int>(arguments[2]), &to,
+                                         static_cast<size_t>(arguments[4]), 0);
+  return Napi::Number::New(env, static_cast<double>(copied < 0 ? -errno : copied));
+#else
+  return Napi::Number::New(env, -ENOSYS);
+#endif
+}
+
 }  // namespace tacotune::addon

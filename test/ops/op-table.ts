@@ -15,6 +15,7 @@ type NotAnOp =
   | 'allocate'
   | 'release'
   | 'mapFile'
+  | 'copyRange'
   | 'dropPages'
   | 'multiplyAddCeiling';
 export type OpName = Exclude<keyof Native, NotAnOp>;
