@@ -42,7 +42,7 @@ export type ArrowLibrary = Awaited<ReturnType<typeof loadArrow>>;
 /** Writes rows of cells as files `NAME-00000.arrow`, …. Files are complete after `finish`. */
 export class StoreWriter {
   readonly shards: Shard[] = [];
-  private readonly columns: ColumnBuilder[];
+  private columns: ColumnBuilder[] = [];
   private rows = 0;
   private open: { shard: Shard; hash: Hash; file: ArrowFile; close(): void } | undefined;
 
@@ -51,25 +51,33 @@ export class StoreWriter {
     private readonly folder: StoreFolder,
     private readonly name: string,
     private readonly library: ArrowLibrary,
-  ) {
-    this.columns = types.map(({ type }) => columnBuilder(type));
-  }
+  ) {}
 
-  /** Of rows that are not yet written. */
+  /** What rows that are not yet written take, with the room for more of them. */
   get heldBytes(): number {
     let bytes = 0;
-    for (const column of this.columns) bytes += column.bytes;
+    for (const column of this.columns) bytes += column.capacityBytes;
     return bytes;
   }
 
   put(cells: readonly Cell[]): void {
-    for (const [c, column] of this.columns.entries()) column.put(cells[c]!);
+    if (this.columns.length === 0) this.columns = this.types.map(({ type }) => columnBuilder(type));
+    let bytes = 0;
+    for (const [c, column] of this.columns.entries()) {
+      column.put(cells[c]!);
+      bytes += column.bytes;
+    }
     this.rows++;
-    if (this.rows === BATCH_ROWS || this.heldBytes >= BATCH_BYTES) this.flush();
+    if (this.rows === BATCH_ROWS || bytes >= BATCH_BYTES) this.flush();
   }
 
-  /** Writes the rows that are held. */
-  flush(): void {
+  /** Writes the rows that are held and gives their memory back. */
+  rest(): void {
+    this.flush();
+    this.columns = [];
+  }
+
+  private flush(): void {
     if (this.rows === 0) return;
     this.open ??= this.begin();
     const { shard, file } = this.open;
@@ -81,12 +89,16 @@ export class StoreWriter {
     shard.batchRows.push(this.rows);
     this.rows = 0;
     this.open.close();
-    if (shard.ends.at(-1)! >= SHARD_BYTES) this.finish();
+    if (shard.ends.at(-1)! >= SHARD_BYTES) this.end();
   }
 
   /** Writes what is held, and ends the file. */
   finish(): void {
-    this.flush();
+    this.rest();
+    this.end();
+  }
+
+  private end(): void {
     if (!this.open) return;
     const { shard, hash, file, close } = this.open;
     file.finish();

@@ -60,10 +60,18 @@ export class RowStoreWriter {
   private constructor(
     private readonly folder: StoreFolder,
     private readonly library: ArrowLibrary,
+    private readonly maxHeldBytes: number,
   ) {}
 
-  static async create(folder: StoreFolder): Promise<RowStoreWriter> {
-    return new RowStoreWriter(folder, await loadArrow());
+  static async create(folder: StoreFolder, maxHeldBytes = MAX_HELD_BYTES): Promise<RowStoreWriter> {
+    return new RowStoreWriter(folder, await loadArrow(), maxHeldBytes);
+  }
+
+  /** What rows that are not yet written take. */
+  get heldBytes(): number {
+    let bytes = 0;
+    for (const writer of this.writers.values()) bytes += writer.heldBytes;
+    return bytes;
   }
 
   put({ id, source = '', language, instruction, input, output, english }: Row): void {
@@ -72,7 +80,7 @@ export class RowStoreWriter {
     writer.put([...cells, english?.instruction ?? null, english?.input ?? null, english?.output ?? null]);
     const counts = this.rows[language]!;
     counts[source] = (counts[source] ?? 0) + 1;
-    if (++this.count % ROWS_BETWEEN_LOOKS === 0) this.writeFullest();
+    if (++this.count % ROWS_BETWEEN_LOOKS === 0 && this.heldBytes > this.maxHeldBytes) this.writeFullest();
   }
 
   /** Ends all files; what is returned is written as the manifest. */
@@ -93,10 +101,16 @@ export class RowStoreWriter {
     return writer;
   }
 
+  /** Until half the room is free: one look for many rows. */
   private writeFullest(): void {
     const writers = [...this.writers.values()].map((writer) => ({ writer, bytes: writer.heldBytes }));
-    if (writers.reduce((sum, { bytes }) => sum + bytes, 0) <= MAX_HELD_BYTES) return;
-    writers.sort((a, b) => b.bytes - a.bytes)[0]!.writer.flush();
+    writers.sort((a, b) => b.bytes - a.bytes);
+    let held = this.heldBytes;
+    for (const { writer, bytes } of writers) {
+      if (held <= this.maxHeldBytes / 2) return;
+      writer.rest();
+      held -= bytes;
+    }
   }
 }
 

@@ -11,17 +11,24 @@ export type Cell = string | number | Int32Array | null;
 export interface ColumnBuilder {
   /** Of the batch so far. */
   readonly bytes: number;
+  /** What its buffers take. */
+  readonly capacityBytes: number;
   put(cell: Cell): void;
   take(): ColumnBuffers;
 }
 
-const INITIAL_ROWS = 1024;
-const INITIAL_VALUES = 1 << 16;
+/** Small: a store of many languages has columns for each of them. */
+const INITIAL_ROWS = 64;
+const INITIAL_VALUES = 1 << 10;
 
 /** Which rows are null: a bit each, kept only once there is one. */
 class Validity {
   private bits = new Uint8Array(INITIAL_ROWS / 8);
   private nulls = 0;
+
+  get capacityBytes(): number {
+    return this.bits.length;
+  }
 
   mark(row: number, valid: boolean): void {
     if (row >> 3 >= this.bits.length) this.bits = grown(this.bits, 2 * this.bits.length);
@@ -54,6 +61,10 @@ abstract class VariableColumn<Values extends Uint8Array | Int32Array> implements
 
   get bytes(): number {
     return this.used * this.values.BYTES_PER_ELEMENT;
+  }
+
+  get capacityBytes(): number {
+    return this.values.byteLength + this.offsets.byteLength + this.validity.capacityBytes;
   }
 
   put(cell: Cell): void {
@@ -112,6 +123,10 @@ class IntColumn implements ColumnBuilder {
 
   get bytes(): number {
     return 4 * this.rows;
+  }
+
+  get capacityBytes(): number {
+    return this.values.byteLength + this.validity.capacityBytes;
   }
 
   put(cell: Cell): void {
