@@ -20,8 +20,8 @@ export interface RowsOptions extends RowShape {
   /** Files in any format that can be read, folders of them, or imported folders. */
   sources: readonly string[];
   /**
-   * The English original of each file. Without it, one that lies beside a file by name (`Nepali.json`, `English.json`) is its
-   * original; `none` for none at all.
+   * The English original of each file, with columns of the same names. Without it, one that lies beside a file by name
+   * (`Nepali.json`, `English.json`) is its original; `none` for none at all.
    */
   english?: string | undefined;
 }
@@ -40,7 +40,7 @@ export async function* rowsOf(options: RowsOptions, onBad?: OnBad): AsyncGenerat
     ...(source !== undefined && { source }),
     ...(columns !== undefined && { columns }),
   };
-  const originals = new Originals(options.english, onBad);
+  const originals = new Originals(options.english, columns, onBad);
   try {
     for (const file of await filesOf(options.sources)) {
       const original = await originals.of(file);
@@ -64,16 +64,18 @@ class Originals {
 
   constructor(
     private readonly named: string | undefined,
+    private readonly columns: RowShape['columns'],
     private readonly onBad: OnBad | undefined,
   ) {}
 
   async of(file: string): Promise<Original | undefined> {
-    if (this.named === 'none') return undefined;
+    // An import found the English of its rows when it was made.
+    if (this.named === 'none' || (this.named === undefined && isRowStore(file))) return undefined;
     const path = this.named ?? originalsOf(file).find((candidate) => existsSync(candidate));
     if (path === undefined || resolve(path) === resolve(file)) return undefined;
     if (this.open?.path !== path) {
       await this.close();
-      this.open = { path, original: await openOriginal(path, undefined, this.onBad) };
+      this.open = { path, original: await openOriginal(path, this.columns, this.onBad) };
     }
     return this.open.original;
   }

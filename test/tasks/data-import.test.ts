@@ -93,6 +93,12 @@ test('without the English beside them, or with one that is named', async () => {
     (await collect(readRows({ path: named }))).map((row) => row.english?.output),
     ['C उत्तर', 'D उत्तर'],
   );
+  const otherNames = (text: string) => ({ q: `${text} प्रश्न`, a: text });
+  const columns = { instruction: 'q', output: 'a' };
+  const renamed = output();
+  const sources = [put(newFolder(), 'Nepali.json', [otherNames('n')])];
+  await importData({ sources, english: put(newFolder(), 'e.json', [otherNames('e')]), columns, output: renamed });
+  assert.is((await collect(readRows({ path: renamed })))[0]?.english?.output, 'e', 'columns of the same names');
   put(root, 'English.json', [plain('A')]);
   const path = output();
   assert.match(
