@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { type LlamaConfig, writeModel } from '../../checkpoints/index.js';
 import { randomStart } from '../../engine/index.js';
 
-/** 2.5 million parameters: small enough for the repository, large enough to translate a first reader's sentences. */
+/** 2.8 million parameters: small enough for the repository, large enough to translate a first reader's sentences. */
 const CONFIG: LlamaConfig = {
   vocabularySize: 2000,
   width: 192,
