@@ -51,6 +51,7 @@ export interface Native {
     Hq: number,
     Hkv: number,
     D: number,
+    compute: number,
   ): void;
   attentionBackward(
     dq: F32,
@@ -68,6 +69,7 @@ export interface Native {
     Hq: number,
     Hkv: number,
     D: number,
+    compute: number,
   ): void;
   swigluForward(out: F32, gate: F32, up: F32, n: number): void;
   swigluBackward(dgate: F32, dup: F32, dout: F32, gate: F32, up: F32, n: number): void;

@@ -61,6 +61,7 @@ using rope_backward_t = rope_forward_t;  // x holds dx; turns back by the same a
 // Query t of Tq stands at key position p = Tk-Tq+t and sees the keys starts[b][t] … p. Packed examples, padding and a
 // key-value cache are all expressed by `starts`. Query head h reads key-value head h / (Hq/Hkv).
 // lse is the natural logarithm of the sum of exponentials of the scaled scores (flash attention, Dao et al. 2022).
+// compute COMPUTE_BF16 allows the factors of its products to be rounded to bf16; the CPU's kernels never do.
 using attention_forward_t = void(
     F32Out out,        // (B,Tq,Hq,D)
     F32Out lse,        // (B,Hq,Tq)
@@ -68,7 +69,8 @@ using attention_forward_t = void(
     F32In k,           // (B,Tk,Hkv,D)
     F32In v,           // (B,Tk,Hkv,D)
     I32In starts,      // (B,Tq) 0 ≤ starts[b][t] ≤ p
-    Int B, Int Tq, Int Tk, Int Hq, Int Hkv, Int D);
+    Int B, Int Tq, Int Tk, Int Hq, Int Hkv, Int D,
+    Int compute);      // ComputeType
 using attention_backward_t = void(  // Tq = Tk = T
     F32Out dq,         // (B,T,Hq,D)
     F32Out dk,         // (B,T,Hkv,D)
@@ -80,7 +82,8 @@ using attention_backward_t = void(  // Tq = Tk = T
     F32In out,         // (B,T,Hq,D)
     F32In lse,         // (B,Hq,T)
     I32In starts,      // (B,T)
-    Int B, Int T, Int Hq, Int Hkv, Int D);
+    Int B, Int T, Int Hq, Int Hkv, Int D,
+    Int compute);      // ComputeType
 
 // ---- swiglu (Shazeer 2020): out = silu(gate)·up ----------------------------------------------------------------------
 using swiglu_forward_t = void(
@@ -228,8 +231,8 @@ using from_f32_t = void(BytesOut out, F32In inp, Int type, Int n);    // to near
   OP(rmsnorm_backward, "dinp dweight dout inp rstd weight M C accumulate")                                              \
   OP(rope_forward, "x table positions M H D P")                                                                         \
   OP(rope_backward, "x table positions M H D P")                                                                        \
-  OP(attention_forward, "out lse q k v starts B Tq Tk Hq Hkv D")                                                        \
-  OP(attention_backward, "dq dk dv dout q k v out lse starts B T Hq Hkv D")                                             \
+  OP(attention_forward, "out lse q k v starts B Tq Tk Hq Hkv D compute")                                                  \
+  OP(attention_backward, "dq dk dv dout q k v out lse starts B T Hq Hkv D compute")                                       \
   OP(swiglu_forward, "out gate up n")                                                                                   \
   OP(swiglu_backward, "dgate dup dout gate up n")                                                                       \
   OP(linear_forward, "out inp weight weight_type M N K alpha accumulate compute")                                       \

@@ -117,8 +117,8 @@ test('attention holds what the plan says', () => {
         key(),
         new Int32Array(B * T),
       ];
-      addon.attentionForward(out, lse, q, k, v, starts, B, T, T, Hq, Hkv, D);
-      addon.attentionBackward(query(), key(), key(), query(), q, k, v, out, lse, starts, B, T, Hq, Hkv, D);
+      addon.attentionForward(out, lse, q, k, v, starts, B, T, T, Hq, Hkv, D, 0);
+      addon.attentionBackward(query(), key(), key(), query(), q, k, v, out, lse, starts, B, T, Hq, Hkv, D, 0);
       bounds(new ScratchPlan(threads).attention(B, T, Hq, Hkv, D), `B=${B} T=${T} Hq=${Hq} Hkv=${Hkv} D=${D}`);
     }
   });

@@ -213,7 +213,21 @@ export class NativeDevice implements Device {
   attentionForward(out: F32, lse: F32, q: F32, k: F32, v: F32, starts: I32): void {
     const [B, Tq, Hq, D] = q.shape as [number, number, number, number];
     const [, Tk, Hkv] = k.shape as [number, number, number, number];
-    this.#ops.attentionForward(f32(out), f32(lse), f32(q), f32(k), f32(v), i32(starts), B, Tq, Tk, Hq, Hkv, D);
+    this.#ops.attentionForward(
+      f32(out),
+      f32(lse),
+      f32(q),
+      f32(k),
+      f32(v),
+      i32(starts),
+      B,
+      Tq,
+      Tk,
+      Hq,
+      Hkv,
+      D,
+      this.#computeType,
+    );
   }
 
   attentionBackward(
@@ -246,6 +260,7 @@ export class NativeDevice implements Device {
       Hq,
       Hkv,
       D,
+      this.#computeType,
     );
   }
 

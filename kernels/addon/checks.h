@@ -118,8 +118,10 @@ inline void need_starts(I32In starts, Int B, Int Tq, Int Tk) {
       throw std::invalid_argument("expected 0 ≤ starts ≤ " + std::to_string(position) + " (the query's own key), got " + std::to_string(starts.data[i]) + " at index " + std::to_string(i));
   }
 }
-inline void check_attention_forward(F32Out out, F32Out lse, F32In q, F32In k, F32In v, I32In starts, Int B, Int Tq, Int Tk, Int Hq, Int Hkv, Int D) {
+inline void check_attention_forward(F32Out out, F32Out lse, F32In q, F32In k, F32In v, I32In starts, Int B, Int Tq, Int Tk, Int Hq, Int Hkv, Int D,
+                                    Int compute) {
   need_heads(Hq, Hkv, D);
+  need_compute(compute);
   if (Tk < Tq) throw std::invalid_argument("expected Tk ≥ Tq, got Tq=" + std::to_string(Tq) + ", Tk=" + std::to_string(Tk));
   need(out, product(B, Tq, Hq, D), "out", "(B,Tq,Hq,D)");
   need(lse, product(B, Hq, Tq), "lse", "(B,Hq,Tq)");
@@ -129,8 +131,9 @@ inline void check_attention_forward(F32Out out, F32Out lse, F32In q, F32In k, F3
   need_starts(starts, B, Tq, Tk);
 }
 inline void check_attention_backward(F32Out dq, F32Out dk, F32Out dv, F32In dout, F32In q, F32In k, F32In v, F32In out, F32In lse, I32In starts,
-                                     Int B, Int T, Int Hq, Int Hkv, Int D) {
+                                     Int B, Int T, Int Hq, Int Hkv, Int D, Int compute) {
   need_heads(Hq, Hkv, D);
+  need_compute(compute);
   const Int queries = product(B, T, Hq, D), keys = product(B, T, Hkv, D);
   need(dq, queries, "dq", "(B,T,Hq,D)");
   need(dk, keys, "dk", "(B,T,Hkv,D)");

@@ -23,7 +23,7 @@ void store(F32Out out, const std::vector<double>& values) {
 
 }  // namespace
 
-void attention_forward(F32Out out, F32Out lse, F32In q, F32In k, F32In v, I32In starts, Int B, Int Tq, Int Tk, Int Hq, Int Hkv, Int D) {
+void attention_forward(F32Out out, F32Out lse, F32In q, F32In k, F32In v, I32In starts, Int B, Int Tq, Int Tk, Int Hq, Int Hkv, Int D, Int) {
   const double scale = 1.0 / std::sqrt(static_cast<double>(D));
   std::vector<double> score(Tk), sum(D);
   for (Int b = 0; b < B; b++)
@@ -50,7 +50,7 @@ void attention_forward(F32Out out, F32Out lse, F32In q, F32In k, F32In v, I32In 
 }
 
 void attention_backward(F32Out dq, F32Out dk, F32Out dv, F32In dout, F32In q, F32In k, F32In v, F32In out, F32In lse, I32In starts,
-                        Int B, Int T, Int Hq, Int Hkv, Int D) {
+                        Int B, Int T, Int Hq, Int Hkv, Int D, Int) {
   const double scale = 1.0 / std::sqrt(static_cast<double>(D));
   std::vector<double> dq_sum(dq.count), dk_sum(dk.count), dv_sum(dv.count);
   for (Int b = 0; b < B; b++)

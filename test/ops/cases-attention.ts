@@ -67,6 +67,7 @@ export const attentionTables = {
       Hq,
       Hkv,
       D,
+      compute: 0,
     }),
     tolerance: { error: 3e-6, floor: 1, reason: 'scores of about ±3 from f32 sums over D, then sums over the keys' },
   }),
@@ -78,7 +79,7 @@ export const attentionTables = {
       const [k, v] = [random.normal(B * T * Hkv * D), random.normal(B * T * Hkv * D)];
       const starts = makeStarts(B, T, T, mask, random);
       const [out, lse] = [new Float32Array(B * T * Hq * D), new Float32Array(B * Hq * T)];
-      native().attentionForward(out, lse, q, k, v, starts, B, T, T, Hq, Hkv, D);
+      native().attentionForward(out, lse, q, k, v, starts, B, T, T, Hq, Hkv, D, 0);
       return {
         dq: written(B * T * Hq * D),
         dk: written(B * T * Hkv * D),
@@ -95,6 +96,7 @@ export const attentionTables = {
         Hq,
         Hkv,
         D,
+        compute: 0,
       };
     },
     tolerance: {

@@ -106,7 +106,7 @@ const cases: Record<string, (random: Random) => GradientCase> = {
     const lse = new Float32Array(B * Hq * T);
     const forward = () => {
       const out = zeros(q);
-      native().attentionForward(out, lse, q, k, v, starts, B, T, T, Hq, Hkv, D);
+      native().attentionForward(out, lse, q, k, v, starts, B, T, T, Hq, Hkv, D, 0);
       return out;
     };
     return {
@@ -114,7 +114,7 @@ const cases: Record<string, (random: Random) => GradientCase> = {
       loss: () => dot(dout, forward()),
       gradients() {
         const [dq, dk, dv] = [zeros(q), zeros(k), zeros(v)];
-        native().attentionBackward(dq, dk, dv, dout, q, k, v, forward(), lse, starts, B, T, Hq, Hkv, D);
+        native().attentionBackward(dq, dk, dv, dout, q, k, v, forward(), lse, starts, B, T, Hq, Hkv, D, 0);
         return { dq, dk, dv };
       },
     };

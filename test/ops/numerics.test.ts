@@ -63,7 +63,7 @@ test('attention with scores in the thousands is a choice of the best key', () =>
   const [k, v] = [random.normal(T * D, 60), random.normal(T * D)];
   const run = (set: string) => {
     const [out, lse] = [new Float32Array(T * D), new Float32Array(T)];
-    under(set, 2, (kernels) => kernels.attentionForward(out, lse, q, k, v, new Int32Array(T), 1, T, T, 1, 1, D));
+    under(set, 2, (kernels) => kernels.attentionForward(out, lse, q, k, v, new Int32Array(T), 1, T, T, 1, 1, D, 0));
     return { out, lse };
   };
   const want = run('reference');
@@ -140,6 +140,7 @@ test('a NaN in an input reaches the output of every op of the model', () => {
         1,
         1,
         C,
+        0,
       );
       assert.is(nans(out), (T - 5) * C, `${set}: attention spoils the rows that see the key, and no other`);
     });

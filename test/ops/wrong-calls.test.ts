@@ -144,11 +144,11 @@ test('heads that do not divide, odd rotations, fewer keys than queries', () => {
   const f32 = (n: number) => new Float32Array(n);
   const kernels = native();
   assert.throws(
-    () => kernels.attentionForward(f32(6), f32(3), f32(6), f32(4), f32(4), new Int32Array(1), 1, 1, 1, 3, 2, 2),
+    () => kernels.attentionForward(f32(6), f32(3), f32(6), f32(4), f32(4), new Int32Array(1), 1, 1, 1, 3, 2, 2, 0),
     /Hq/,
   );
   assert.throws(
-    () => kernels.attentionForward(f32(4), f32(2), f32(4), f32(2), f32(2), new Int32Array(2), 1, 2, 1, 1, 1, 2),
+    () => kernels.attentionForward(f32(4), f32(2), f32(4), f32(2), f32(2), new Int32Array(2), 1, 2, 1, 1, 1, 2, 0),
     /Tk/,
   );
   assert.throws(() => kernels.ropeForward(f32(3), f32(3), new Int32Array(1), 1, 1, 3, 1), /even D/);
