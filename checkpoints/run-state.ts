@@ -14,6 +14,9 @@ const FOLDER = 'checkpoints';
 const LATEST = 'latest';
 const MANIFEST = 'manifest.json';
 const NAME = /^step-\d{8}$/;
+/** Folders being written, and being replaced or removed: a killed run leaves them behind. */
+const UNFINISHED = /^\.step-\d{8}\.tmp$/;
+const SET_ASIDE = /^\.step-\d{8}\.old$/;
 const MAX_MANIFEST_BYTES = 1 << 20;
 
 export interface SaveOptions {
@@ -34,7 +37,7 @@ export async function saveRunState(
   const target = join(parent, name);
   const temporary = join(parent, `.${name}.tmp`);
   fs.mkdirSync(parent, { recursive: true });
-  removeTree(temporary); // of a run that was killed while it wrote
+  sweep(parent, UNFINISHED);
   fs.mkdirSync(temporary);
   try {
     await write(temporary, layer);
@@ -43,7 +46,7 @@ export async function saveRunState(
       `${JSON.stringify({ version: 1, step, files: digests(temporary) }, null, 1)}\n`,
       layer,
     );
-    removeTree(target); // the same step again: written after a resume from an earlier one
+    setAside(parent, name, layer); // the same step again: at a stage's end, or after a resume from an earlier one
     layer.rename(temporary, target);
     layer.syncDirectory(parent);
   } catch (error) {
@@ -51,8 +54,18 @@ export async function saveRunState(
     throw error;
   }
   writeFileAtomically(join(parent, LATEST), `${name}\n`, layer);
-  for (const old of listRunStates(run).slice(0, -Math.max(1, keep))) if (old !== name) removeTree(join(parent, old));
+  for (const old of listRunStates(run).slice(0, -Math.max(1, keep))) if (old !== name) setAside(parent, old, layer);
+  sweep(parent, SET_ASIDE);
   return target;
+}
+
+/** Before a checkpoint is removed: killed half-way, it must not stand there as one with files missing. */
+function setAside(parent: string, name: string, layer: FileLayer): void {
+  if (exists(join(parent, name))) layer.rename(join(parent, name), join(parent, `.${name}.old`));
+}
+
+function sweep(parent: string, names: RegExp): void {
+  for (const name of fs.readdirSync(parent)) if (names.test(name)) removeTree(join(parent, name));
 }
 
 /** Names of the complete checkpoints of a run, oldest first. */
@@ -72,6 +85,11 @@ export function listRunStates(run: string): string[] {
 export function findRunState(run: string, name?: string): string {
   const parent = join(run, FOLDER);
   const known = listRunStates(run);
+  const latest = readLatest(parent);
+  if (name === undefined && latest !== undefined && !known.includes(latest)) {
+    const replaced = join(parent, `.${latest}.old`); // killed between the two renames that replace a checkpoint
+    if (exists(replaced) && faultOf(replaced) === undefined) return replaced;
+  }
   if (known.length === 0) {
     throw new UserError({
       expected: 'a run with checkpoints',
@@ -80,7 +98,6 @@ export function findRunState(run: string, name?: string): string {
       remedy: 'give the output folder of a run that was stopped',
     });
   }
-  const latest = readLatest(parent);
   const wanted = name ?? (latest !== undefined && known.includes(latest) ? latest : known.at(-1)!);
   if (!known.includes(wanted)) {
     throw new UserError({

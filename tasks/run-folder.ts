@@ -95,8 +95,8 @@ export class RunFolder {
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
       }
-      const [pid, host] = readFileSync(lock, 'utf8').trim().split(' ');
-      if (host !== hostname() || isAlive(Number(pid))) {
+      const [pid, host] = ownerOf(lock);
+      if (host !== undefined && (host !== hostname() || isAlive(Number(pid)))) {
         throw new UserError({
           expected: 'a run folder that no other process uses',
           found: `one in use by process ${pid} on ${host}`,
@@ -104,7 +104,7 @@ export class RunFolder {
           remedy: `choose another folder with '--output'; if that process is gone, remove ${lock}`,
         });
       }
-      rmSync(lock, { force: true }); // of a process that was killed
+      rmSync(lock, { force: true }); // of a process that was killed, perhaps before it wrote its name
     }
   }
 
@@ -258,6 +258,16 @@ function syncFile(path: string): void {
   const file = openSync(path, 'r+');
   fsyncSync(file);
   closeSync(file);
+}
+
+/** Process and host that a lock names; nothing where it was killed between making the file and writing to it. */
+function ownerOf(lock: string): [pid?: string, host?: string] {
+  for (let tries = 0; tries < 10; tries++) {
+    const [pid, host] = existsSync(lock) ? readFileSync(lock, 'utf8').trim().split(' ') : [];
+    if (host !== undefined) return [pid!, host];
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10); // milliseconds: it may be writing just now
+  }
+  return [];
 }
 
 function isAlive(pid: number): boolean {

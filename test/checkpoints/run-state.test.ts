@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checkpoints of a run under faults: whichever call to the disk fails, the run has its old state or its new one, whole.
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { findRunState, listRunStates, saveRunState, writeFileAtomically } from '../../checkpoints/index.js';
@@ -72,5 +72,28 @@ test('a missing file, an added bit and a foreign `latest` are noticed or survive
     assert.match(findRunState(run), 'step-00000001');
     mkdirSync(join(run, 'checkpoints', 'step-00000005'));
     assert.throws(() => findRunState(run, 'step-00000005'), /manifest|list of its files/);
+  });
+});
+
+test('killed while one checkpoint takes the place of another of the same step, the run has one of the two', async () => {
+  await inFolder(async (run) => {
+    await saveRunState(run, { step: 1, keep: 1 }, write('first'));
+    const parent = join(run, 'checkpoints');
+    renameSync(join(parent, 'step-00000001'), join(parent, '.step-00000001.old'));
+    const found = findRunState(run);
+    assert.is(readFileSync(join(found, 'one'), 'utf8'), 'one first');
+    await saveRunState(run, { step: 1, keep: 1 }, write('again'));
+    assert.is(readFileSync(join(findRunState(run), 'one'), 'utf8'), 'one again');
+    assert.equal(readdirSync(parent).sort(), ['latest', 'step-00000001']);
+  });
+});
+
+test('killed while an old checkpoint is removed, the run does not count it as one', async () => {
+  await inFolder(async (run) => {
+    await saveRunState(run, { step: 1, keep: 1 }, write('1'));
+    mkdirSync(join(run, 'checkpoints', '.step-00000002.old'));
+    writeFileSync(join(run, 'checkpoints', '.step-00000002.old', 'one'), 'one 2');
+    assert.equal(listRunStates(run), ['step-00000001']);
+    assert.match(findRunState(run), 'step-00000001');
   });
 });
