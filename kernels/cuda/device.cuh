@@ -4,6 +4,7 @@
 // memory comes from SHARED and DYNAMIC_SHARED; PTX stands only here; nothing beyond sm_80 is used (mma.sync, ldmatrix,
 // cp.async, shuffles; no cooperative grids, no flags between blocks).
 #pragma once
+#include "fault.h"
 #include "kernels/types.h"
 
 #ifdef __CUDACC__
@@ -23,13 +24,6 @@ namespace tacotune::cuda {
 using bf16 = __nv_bfloat16;
 
 constexpr unsigned ALL_LANES = 0xffffffffu;
-
-/// What a kernel that met a bad index leaves behind; the host reads it with every download. The first one to come stays.
-struct Fault {
-  int32_t op;      // 1 + the op's place in TACOTUNE_OPS; 0: none
-  int32_t value;   // what was found
-  int64_t index;   // where
-};
 
 __device__ inline void report_fault(Fault* fault, int32_t op, Int index, int32_t value) {
   if (atomicCAS(reinterpret_cast<unsigned*>(&fault->op), 0u, static_cast<unsigned>(op)) != 0u) return;
