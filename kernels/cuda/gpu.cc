@@ -155,14 +155,13 @@ void Gpu::load_modules(const std::string& folder) {
   }
 }
 
-CUfunction Gpu::find(const char* kernel) {
+Gpu::Function& Gpu::find(const char* kernel) {
   const auto known = functions_.find(kernel);
   if (known != functions_.end()) return known->second;
   for (const CUmodule module : modules_) {
     CUfunction function = nullptr;
     if (driver().cuModuleGetFunction(&function, module, kernel) != number::SUCCESS) continue;
-    if (driver().cuFuncSetAttribute(function, number::FUNCTION_DYNAMIC_SHARED_BYTES, number::DEFAULT_SHARED_BYTES) != number::SUCCESS) continue;
-    return functions_[kernel] = function;
+    return functions_[kernel] = {function, number::DEFAULT_SHARED_BYTES};
   }
   throw Unavailable(std::string("no module has the kernel ") + kernel + ": the compiled kernels are of another version ('npm run build:cuda')");
 }
@@ -316,7 +315,7 @@ void Gpu::synchronize() {
   }
 }
 
-std::string Gpu::last_op_done() const {
+std::string Gpu::op_that_failed() const {
   if (!marks_work_) return "";
   const uint32_t failed = *static_cast<const volatile uint32_t*>(mark_) + 1;
   if (failed > sequence_ || sequence_ - failed >= REMEMBERED) return "";
@@ -326,7 +325,7 @@ std::string Gpu::last_op_done() const {
   return text + ")";
 }
 
-void Gpu::explain(const DriverError& error) const { throw DriverError(error.code, error.what() + last_op_done()); }
+void Gpu::explain(const DriverError& error) const { throw DriverError(error.code, error.what() + op_that_failed()); }
 
 void* Gpu::scratch(Int bytes) {
   const Int size = rounded(std::max<Int>(bytes, 1), 256);
@@ -355,10 +354,12 @@ void Gpu::launch(const char* kernel, Grid grid, int threads, Int shared_bytes, v
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   if (grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535)
     throw std::invalid_argument(std::string(kernel) + ": a grid of " + std::to_string(grid.x) + "×" + std::to_string(grid.y) + "×" + std::to_string(grid.z) + " blocks is too large");
-  const CUfunction function = find(kernel);
-  if (shared_bytes > number::DEFAULT_SHARED_BYTES)
-    require(driver().cuFuncSetAttribute(function, number::FUNCTION_DYNAMIC_SHARED_BYTES, static_cast<int>(shared_bytes)), kernel);
-  require(driver().cuLaunchKernel(function, static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z),
+  Function& function = find(kernel);
+  if (shared_bytes > function.shared_bytes_allowed) {
+    require(driver().cuFuncSetAttribute(function.handle, number::FUNCTION_DYNAMIC_SHARED_BYTES, static_cast<int>(shared_bytes)), kernel);
+    function.shared_bytes_allowed = shared_bytes;
+  }
+  require(driver().cuLaunchKernel(function.handle, static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z),
                                   static_cast<unsigned>(threads), 1, 1, static_cast<unsigned>(shared_bytes), compute_, arguments, nullptr),
           kernel);
 }

@@ -93,10 +93,14 @@ class Gpu {
  private:
   Gpu(int ordinal, const std::string& modules);
   void load_modules(const std::string& folder);
-  CUfunction find(const char* kernel);
+  struct Function {
+    CUfunction handle;
+    Int shared_bytes_allowed;
+  };
+  Function& find(const char* kernel);
   void be_current();
   [[noreturn]] void explain(const DriverError& error) const;
-  std::string last_op_done() const;
+  std::string op_that_failed() const;
   void check_fault(const void* pinned) const;
 
   GpuDescription description_;
@@ -107,7 +111,7 @@ class Gpu {
   CUstream compute_ = nullptr, copies_ = nullptr;
   CUevent compute_reached_ = nullptr, copies_reached_ = nullptr;
   std::vector<CUmodule> modules_;
-  std::map<std::string, CUfunction> functions_;
+  std::map<std::string, Function> functions_;
   std::map<CUdeviceptr, Int> allocations_;
 
   struct Staging {

@@ -2,7 +2,7 @@
 // How a CUDA kernel is declared, once for three readers: nvcc, the emulator (kernels/lab), and the host code that launches
 // it. Each op's header lists its kernels with their parameters:
 //
-//     #define TACOTUNE_SWIGLU_KERNELS(KERNEL) \
+//     #define TACOTUNE_SWIGLU_KERNELS(KERNEL)
 //       KERNEL(swiglu_forward_kernel, (float* out, const float* gate, const float* up, Int n))
 //     TACOTUNE_DECLARE_KERNELS(TACOTUNE_SWIGLU_KERNELS)
 //

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels' own bench and judge, without Node: runs every op's cases through the CUDA driver (or the emulator named by
+// TACOTUNE_CUDA_DRIVER), compares with the reference, and with --time says how much of the card's peak each reaches.
+//
+//     make -C kernels/lab harness && build/lab/harness            agreement of all ops
+//     build/lab/harness linear attention --time                   and times, of the ops whose names contain a word
+//
+// Options: --modules FOLDER (default build/cuda, or TACOTUNE_CUDA_MODULES), --gpu N, --repeats N, --json.
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+
+#include "trial.h"
+
+namespace tacotune::lab {
+
+int32_t op_number(const std::string& name) {
+  const auto ops = all_ops();
+  for (size_t i = 0; i < ops.size(); i++)
+    if (ops[i] == name) return static_cast<int32_t>(i) + 1;
+  return 0;
+}
+
+double compare(const Placed& operand, const std::vector<unsigned char>& got, const Tolerance& tolerance, std::string& trouble) {
+  const auto& want = operand.host();
+  if (!operand.floats()) {
+    size_t off = 0;
+    for (size_t i = 0; i < want.size(); i++) {
+      const int distance = std::abs(static_cast<int>(want[i]) - static_cast<int>(got[i]));
+      if (distance > (tolerance.codes > 0 ? 1 : 0) && trouble.empty())
+        trouble = "byte " + std::to_string(i) + " is " + std::to_string(got[i]) + ", want " + std::to_string(want[i]);
+      off += distance != 0;
+    }
+    if (tolerance.codes > 0 && static_cast<double>(off) > std::max(1.0, tolerance.codes * static_cast<double>(want.size())) && trouble.empty())
+      trouble = std::to_string(off) + " of " + std::to_string(want.size()) + " codes differ";
+    return 0;
+  }
+  const size_t n = want.size() / 4;
+  const auto at = [](const std::vector<unsigned char>& bytes, size_t i) {
+    float value;
+    std::memcpy(&value, bytes.data() + 4 * i, 4);
+    return value;
+  };
+  double squares = 0;
+  for (size_t i = 0; i < n; i++) squares += static_cast<double>(at(want, i)) * at(want, i);
+  const double rms = std::sqrt(squares / static_cast<double>(std::max<size_t>(n, 1)));
+  double worst = 0;
+  for (size_t i = 0; i < n; i++) {
+    const float w = at(want, i), g = at(got, i);
+    if (w == g || (std::isnan(w) && std::isnan(g))) continue;
+    const double size = std::max(rms, std::fabs(static_cast<double>(w)));
+    const double error = std::fabs(static_cast<double>(g) - w) / (size > 0 ? size : 1);
+    if (!(error <= tolerance.error) && trouble.empty())
+      trouble = "element " + std::to_string(i) + " is " + std::to_string(g) + ", want " + std::to_string(w) + " (rms " + std::to_string(rms) + ")";
+    worst = std::isfinite(error) ? std::max(worst, error) : INFINITY;
+  }
+  return worst;
+}
+
+namespace {
+
+struct Peak {
+  double flops, bytes;  // a second
+};
+
+/// What the card could do: dense bf16 products with f32 sums, and memory. Operations per multiprocessor and clock from
+/// NVIDIA's architecture white papers (A100, H100, Ada, GA102).
+Peak peak_of(const cuda::GpuDescription& gpu) {
+  const int per_clock = gpu.compute_capability == 80 ? 2048 : gpu.compute_capability >= 90 ? 4096 : gpu.compute_capability == 89 ? 1024 : 512;
+  return {static_cast<double>(gpu.multiprocessors) * gpu.clock_khz * 1e3 * per_clock, 2.0 * gpu.memory_clock_khz * 1e3 * gpu.memory_bus_bits / 8};
+}
+
+struct Options {
+  std::vector<std::string> words;
+  std::string modules = "build/cuda";
+  int gpu = 0, repeats = 20;
+  bool time = false, json = false;
+};
+
+Options parse(int count, char** arguments) {
+  Options options;
+  if (const char* folder = std::getenv("TACOTUNE_CUDA_MODULES")) options.modules = folder;
+  for (int i = 1; i < count; i++) {
+    const std::string word = arguments[i];
+    const auto value = [&] {
+      if (i + 1 >= count) throw std::invalid_argument("expected a value after " + word);
+      return std::string(arguments[++i]);
+    };
+    if (word == "--modules") options.modules = value();
+    else if (word == "--gpu") options.gpu = std::stoi(value());
+    else if (word == "--repeats") options.repeats = std::stoi(value());
+    else if (word == "--time") options.time = true;
+    else if (word == "--json") options.json = true;
+    else if (word.rfind("--", 0) == 0) throw std::invalid_argument("unknown option " + word);
+    else options.words.push_back(word);
+  }
+  return options;
+}
+
+bool wanted(const Options& options, const std::string& op) {
+  if (options.words.empty()) return true;
+  for (const auto& word : options.words)
+    if (op.find(word) != std::string::npos) return true;
+  return false;
+}
+
+/// Agreement of all cases of an op. Returns how many failed.
+int check(cuda::Gpu& gpu, const std::string& op) {
+  int failed = 0, passed = 0;
+  double worst = 0;
+  for (const auto& test : cases_of(op, false)) {
+    Outcome outcome;
+    try {
+      outcome = test->check(gpu);
+    } catch (const std::exception& error) {
+      outcome = {false, INFINITY, error.what()};
+    }
+    worst = std::max(worst, outcome.error);
+    if (outcome.passed) passed++;
+    else if (++failed <= 5) std::printf("  FAIL %s %s: %s\n", op.c_str(), test->shape.c_str(), outcome.trouble.c_str());
+  }
+  std::printf("%-32s %3d passed %3d failed   largest error %.1e of rms\n", op.c_str(), passed, failed, worst);
+  std::fflush(stdout);
+  return failed;
+}
+
+void measure(cuda::Gpu& gpu, const std::string& op, const Options& options) {
+  const Peak peak = peak_of(gpu.description());
+  for (const auto& test : cases_of(op, true)) {
+    const double seconds = test->time(gpu, options.repeats) / 1e3;
+    const double flops = test->flops / seconds, bytes = static_cast<double>(test->bytes()) / seconds;
+    if (options.json)
+      std::printf("{\"op\":\"%s\",\"shape\":\"%s\",\"gpu\":\"%s\",\"ms\":%.4f,\"tflops\":%.2f,\"gbytes\":%.1f,\"shareOfFlops\":%.3f,\"shareOfBytes\":%.3f}\n", op.c_str(), test->shape.c_str(),
+                  gpu.description().name.c_str(), seconds * 1e3, flops / 1e12, bytes / 1e9, flops / peak.flops, bytes / peak.bytes);
+    else
+      std::printf("%-32s %-36s %9.3f ms %8.1f TFLOP/s (%4.0f %%) %8.1f GB/s (%4.0f %%)\n", op.c_str(), test->shape.c_str(), seconds * 1e3, flops / 1e12, 100 * flops / peak.flops, bytes / 1e9,
+                  100 * bytes / peak.bytes);
+    std::fflush(stdout);
+  }
+}
+
+int run(int count, char** arguments) {
+  const Options options = parse(count, arguments);
+  cuda::Gpu& gpu = cuda::Gpu::open(options.gpu, options.modules);
+  const auto& d = gpu.description();
+  std::fprintf(stderr, "%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, driver %d\n", d.name.c_str(), d.compute_capability / 10, d.compute_capability % 10, d.multiprocessors,
+               static_cast<double>(d.memory_bytes) / (1 << 30), gpu.driver_version());
+  int failed = 0;
+  for (const auto& op : all_ops()) {
+    if (!wanted(options, op)) continue;
+    if (!options.json) failed += check(gpu, op);
+    if (options.time) measure(gpu, op, options);
+  }
+  return failed ? 1 : 0;
+}
+
+}  // namespace
+}  // namespace tacotune::lab
+
+int main(int count, char** arguments) {
+  try {
+    return tacotune::lab::run(count, arguments);
+  } catch (const std::exception& error) {
+    std::cerr << "harness: " << error.what() << "\n";
+    return 2;
+  }
+}
