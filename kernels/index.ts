@@ -1,4 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The entrance of kernels/: the native ops and their numbering.
-export { type Bytes, COMPUTE_TYPE, INSTRUCTION_SET_VARIABLE, type Native, native, STORAGE_TYPE } from './binding.js';
+// The entrance of kernels/: the native ops and their numbering, on the CPU and on GPUs.
+export { type Bytes, INSTRUCTION_SET_VARIABLE, type Native, native } from './binding.js';
+export {
+  DRIVER_VARIABLE,
+  findGpus,
+  type GpuDescription,
+  type GpuSpan,
+  MODULES_VARIABLE,
+  modulesFolder,
+  type NativeGpu,
+  openGpu,
+} from './gpu.js';
+export { COMPUTE_TYPE, type NativeOps, STORAGE_TYPE } from './native-ops.js';
 export { ScratchPlan } from './scratch.js';

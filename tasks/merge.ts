@@ -20,7 +20,7 @@ import {
   type WeightStream,
   type WeightType,
 } from '../checkpoints/index.js';
-import { mergedWeight, NativeDevice } from '../engine/index.js';
+import { CpuDevice, mergedWeight } from '../engine/index.js';
 import { UserError } from '../errors.js';
 import { isPacked, type ModelOutput, type ModelOutputOptions, withDtype, writeModelOutput } from './model-output.js';
 
@@ -73,7 +73,7 @@ export function mergedStreams(
   adapter: AdapterFile,
   dtype?: WeightType,
 ): { weights: WeightStream[]; merged: number } {
-  const device = new NativeDevice({ compute: 'f32' });
+  const device = new CpuDevice({ compute: 'f32' });
   let merged = 0;
   const weights = model.tensorNames.map((name): WeightStream => {
     const to = dtype ?? denseTypeOf(model, name);

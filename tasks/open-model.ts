@@ -10,12 +10,12 @@ import {
 } from '../checkpoints/index.js';
 import {
   type Compute,
+  CpuDevice,
   type Device,
   initializeLora,
   LINEAR_NAMES,
   Llama,
   type LoraSettings,
-  NativeDevice,
   preferredCompute,
   type Quantization,
 } from '../engine/index.js';
@@ -41,9 +41,9 @@ export function resolveCompute(compute: Compute | 'auto' = 'auto'): { compute: C
   return compute === 'auto' ? preferredCompute() : { compute, reason: 'asked for' };
 }
 
-export function makeDevice({ compute, threads }: Pick<ModelOptions, 'compute' | 'threads'>): NativeDevice {
+export function makeDevice({ compute, threads }: Pick<ModelOptions, 'compute' | 'threads'>): CpuDevice {
   if (threads) native().setThreads(threads);
-  return new NativeDevice(resolveCompute(compute));
+  return new CpuDevice(resolveCompute(compute));
 }
 
 export interface OpenedModel {

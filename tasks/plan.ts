@@ -8,9 +8,9 @@ import { hasWeights, isLinearWeight, openModel, readLlamaConfig } from '../check
 import {
   type ActivationPolicy,
   type Compute,
+  CpuDevice,
   MATRIX_OPS,
   type MemoryKind,
-  NativeDevice,
   type RunPlan,
 } from '../engine/index.js';
 import { native } from '../kernels/index.js';
@@ -188,7 +188,7 @@ function expectedTime(
   run: RunPlan,
   stages: readonly StagePlan[],
 ): Plan['time'] {
-  const device = new NativeDevice({ compute });
+  const device = new CpuDevice({ compute });
   const rates = measureRates(device, { config, quantization: quantize, B: batch.rows, T: batch.context });
   const stepSeconds = secondsOfStep(run, rates, measureCeilings(device));
   const steps = stages.reduce((sum, stage) => sum + (stage.steps ?? Number.NaN), 0);

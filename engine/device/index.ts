@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The entrance of engine/device/: the seam and its devices.
 export { type Cost, costOf, MATRIX_OPS, OP_NAMES } from './costs.js';
+export { CpuDevice, type CpuDeviceOptions, preferredCompute } from './cpu.js';
+export { CudaDevice, type CudaDeviceOptions, OutOfGpuMemory } from './cuda.js';
 export {
   type AdamwSettings,
   bytesOf,
@@ -26,7 +28,6 @@ export {
   type Weight,
   type WeightValues,
 } from './device.js';
-export { NativeDevice, type NativeDeviceOptions, preferredCompute } from './native.js';
 export { type OpTotal, type PlanCounters, type PlanDevice, planDevice, type ScratchRule, totalFlops } from './plan.js';
 export { type OpCall, type ProfileDevice, profileDevice } from './profile.js';
 export { nativeScratch } from './scratch.js';

@@ -5,7 +5,6 @@
 
 #include <atomic>
 
-#include "checks.h"
 #include "export-op.h"
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/threads.h"
@@ -75,9 +74,7 @@ const Kernels& active_kernels() {
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
-#define TACOTUNE_EXPORT(op, arguments) export_op(env, exports, #op, arguments, &check_##op, &Kernels::op);
-  TACOTUNE_OPS(TACOTUNE_EXPORT)
-#undef TACOTUNE_EXPORT
+  export_ops<OnHost>(env, exports);
   exports.Set("instructionSets", Napi::Function::New(env, instruction_sets));
   exports.Set("selectInstructionSet", Napi::Function::New(env, select_instruction_set));
   exports.Set("instructionSet", Napi::Function::New(env, instruction_set));

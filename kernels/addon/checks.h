@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One check per op, of the op's own signature: counts agree with the shapes, indices are in range, settings make sense.
-// They run before any implementation is called, so implementations may trust their arguments.
+// They run before any implementation is called, so implementations may trust their arguments. Indices on a GPU cannot be
+// read here (their span arrives without its data): the GPU's kernels check those.
 #pragma once
 #include <stdexcept>
 #include <string>
@@ -49,6 +50,7 @@ inline void need_compute(Int compute) {
 }
 
 inline void need_indices(I32In values, Int limit, const char* name, const char* limit_name, bool ignore_allowed = false) {
+  if (!values.data) return;
   for (Int i = 0; i < values.count; i++) {
     const Int v = values.data[i];
     if ((v < 0 || v >= limit) && !(ignore_allowed && v == -100))
@@ -112,6 +114,7 @@ inline void need_heads(Int Hq, Int Hkv, Int D) {
 }
 inline void need_starts(I32In starts, Int B, Int Tq, Int Tk) {
   need(starts, product(B, Tq), "starts", "(B,Tq)");
+  if (!starts.data) return;
   for (Int i = 0; i < starts.count; i++) {
     const Int position = Tk - Tq + i % Tq;
     if (starts.data[i] < 0 || starts.data[i] > position)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Exports a native op to JavaScript. The argument list is deduced from the op's C++ signature: numbers are checked to be
-// numbers, spans to be typed arrays of the right element type; then the op's check runs (checks.h) and the active table is
+// numbers, spans to be memory of the right element type; then the op's check runs (checks.h) and the implementation is
 // called. Every failure becomes one JavaScript error that names op and argument: a wrong call throws, it never crashes.
+// Where operands lie is a parameter, the place: OnHost (typed arrays, here) or OnGpu (gpu.cc).
 #pragma once
 #include <napi.h>
 
@@ -13,11 +14,12 @@
 #include <tuple>
 #include <utility>
 
+#include "checks.h"
 #include "kernels/ops.h"
 
 namespace tacotune::addon {
 
-/// The implementation in use; set by selectInstructionSet.
+/// The CPU implementation in use; set by selectInstructionSet.
 const Kernels& active_kernels();
 
 /// Held while an op runs or its surroundings change. The addon is loaded once for all of a process's JavaScript threads,
@@ -78,28 +80,15 @@ struct Argument {
   }
 };
 
-template <class T>
-struct Convert;
-
-template <>
-struct Convert<double> {
-  static double from(const Argument& a) {
-    if (!a.value().IsNumber()) a.refuse("a number");
-    return a.value().As<Napi::Number>().DoubleValue();
-  }
-};
-template <>
-struct Convert<float> {
-  static float from(const Argument& a) { return static_cast<float>(Convert<double>::from(a)); }
-};
-template <>
-struct Convert<Int> {
-  static Int from(const Argument& a) {
-    const double v = Convert<double>::from(a);
-    if (!(v >= 0 && v <= 9007199254740991.0) || v != std::floor(v)) a.refuse("a whole number from 0 to 2^53-1");
-    return static_cast<Int>(v);
-  }
-};
+inline double number_from(const Argument& a) {
+  if (!a.value().IsNumber()) a.refuse("a number");
+  return a.value().As<Napi::Number>().DoubleValue();
+}
+inline Int whole_number_from(const Argument& a) {
+  const double v = number_from(a);
+  if (!(v >= 0 && v <= 9007199254740991.0) || v != std::floor(v)) a.refuse("a whole number from 0 to 2^53-1");
+  return static_cast<Int>(v);
+}
 
 // A detached array reports length 0, which some arguments may have: freed memory must not pass for an empty tensor.
 inline Napi::TypedArray alive(const Argument& a, const Napi::TypedArray& array) {
@@ -131,54 +120,81 @@ constexpr const char* element_name() {
   else return "a Uint8Array";
 }
 
-template <class T>
-struct Convert<Span<T>> {
-  static Span<T> from(const Argument& a) {
+/// Operands are typed arrays; the CPU's kernels run at once.
+struct OnHost {
+  static const Kernels& kernels() { return active_kernels(); }
+
+  template <class T>
+  static Span<T> span(const Argument& a) {
     const auto array = typed_array(a, element_type<T>(), element_name<T>());
     return {static_cast<T*>(start_of(array)), static_cast<Int>(array.ElementLength())};
   }
-};
-template <>
-struct Convert<BytesIn> {
-  static BytesIn from(const Argument& a) {
+  static BytesOut bytes(const Argument& a) {
     if (!a.value().IsTypedArray()) a.refuse("a typed array");
     const auto array = alive(a, a.value().As<Napi::TypedArray>());
     return {start_of(array), static_cast<Int>(array.ByteLength())};
   }
-};
-template <>
-struct Convert<BytesOut> {
-  static BytesOut from(const Argument& a) {
-    const BytesIn in = Convert<BytesIn>::from(a);
-    return {const_cast<void*>(in.data), in.count};
-  }
+  /// What the checks may see of an operand: all of it.
+  template <class T>
+  static const T& checked(const T& operand) { return operand; }
+
+  template <class Run, class... Args>
+  static void run(Int, const char*, const Run& run, const Args&...) { run(); }
 };
 
-template <class... Args, size_t... I>
-void call(const Napi::CallbackInfo& info, const char* names, void (*check)(Args...), void (*op)(Args...), std::index_sequence<I...>) {
-  // Braces make the conversions run left to right, so the first bad argument is the one reported.
-  const std::tuple<Args...> arguments{Convert<Args>::from(Argument{info, names, I})...};
-  check(std::get<I>(arguments)...);
-  op(std::get<I>(arguments)...);
+template <class T>
+struct IsSpan : std::false_type {};
+template <class T>
+struct IsSpan<Span<T>> : std::true_type {};
+
+template <class Place, class T>
+T convert(const Argument& a) {
+  if constexpr (std::is_same_v<T, Int>) return whole_number_from(a);
+  else if constexpr (std::is_arithmetic_v<T>) return static_cast<T>(number_from(a));
+  else if constexpr (IsSpan<T>::value) return Place::template span<std::remove_pointer_t<decltype(T::data)>>(a);
+  else {
+    const BytesOut bytes = Place::bytes(a);
+    return T{bytes.data, bytes.count};
+  }
 }
 
-template <class... Args>
-void export_op(Napi::Env env, Napi::Object exports, const char* name, const char* names, void (*check)(Args...),
+template <class Place, class... Args, size_t... I>
+void call(const Napi::CallbackInfo& info, Int number, const char* name, const char* names, void (*check)(Args...), void (*op)(Args...),
+          std::index_sequence<I...>) {
+  // Braces make the conversions run left to right, so the first bad argument is the one reported.
+  const std::tuple<Args...> arguments{convert<Place, Args>(Argument{info, names, I})...};
+  check(Place::checked(std::get<I>(arguments))...);
+  Place::run(number, name, [&] { op(std::get<I>(arguments)...); }, std::get<I>(arguments)...);
+}
+
+/// @param number 1 + the op's place in TACOTUNE_OPS
+template <class Place, class... Args>
+void export_op(Napi::Env env, Napi::Object exports, Int number, const char* name, const char* names, void (*check)(Args...),
                void (*Kernels::*member)(Args...)) {
   exports.Set(camel_case(name), Napi::Function::New(env, [=](const Napi::CallbackInfo& info) {
     try {
       if (info.Length() != sizeof...(Args))
         throw std::invalid_argument("expected " + std::to_string(sizeof...(Args)) + " arguments (" + names + "), got " + std::to_string(info.Length()));
-      auto* op = active_kernels().*member;
-      if (!op) throw std::runtime_error(std::string("unsupported by the instruction set '") + active_kernels().name + "'");
+      const Kernels& kernels = Place::kernels();
+      auto* op = kernels.*member;
+      if (!op) throw std::runtime_error(std::string("unsupported by '") + kernels.name + "'");
       const std::lock_guard<std::mutex> lock(op_mutex);
-      call(info, names, check, op, std::index_sequence_for<Args...>());
+      call<Place>(info, number, name, names, check, op, std::index_sequence_for<Args...>());
     } catch (const std::invalid_argument& e) {
       throw Napi::RangeError::New(info.Env(), std::string(name) + ": " + e.what());
     } catch (const std::exception& e) {
       throw Napi::Error::New(info.Env(), std::string(name) + ": " + e.what());
     }
   }, name));
+}
+
+/// Every op of ops.h, over operands of one place.
+template <class Place>
+void export_ops(Napi::Env env, Napi::Object exports) {
+  Int number = 0;
+#define TACOTUNE_EXPORT(op, arguments) export_op<Place>(env, exports, ++number, #op, arguments, &check_##op, &Kernels::op);
+  TACOTUNE_OPS(TACOTUNE_EXPORT)
+#undef TACOTUNE_EXPORT
 }
 
 }  // namespace tacotune::addon

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { dequantized, findPacked, pythonNumber, readPacked } from '../../checkpoints/bitsandbytes.js';
 import { type Model, openModel, openSafetensors, writeSafetensors } from '../../checkpoints/index.js';
-import { Llama, NativeDevice, planDevice, type Quantization, shapesOnly } from '../../engine/index.js';
+import { CpuDevice, Llama, planDevice, type Quantization, shapesOnly } from '../../engine/index.js';
 import { quantize } from '../../tasks/quantize.js';
 import { goldenInputs } from '../support/golden-model.js';
 import { readGolden } from '../support/goldens.js';
@@ -19,7 +19,7 @@ const golden = (...parts: string[]) => shared('goldens', 'models', ...parts);
 
 async function logitsOf(path: string, quantization: Quantization, model: 'mha' | 'gqa'): Promise<Float32Array> {
   const files = openModel(path);
-  const llama = new Llama(new NativeDevice({ compute: 'f32', poison: true }), files.config, files, { quantization });
+  const llama = new Llama(new CpuDevice({ compute: 'f32', poison: true }), files.config, files, { quantization });
   const logits = await llama.logits(goldenInputs(model, 'right'));
   llama.dispose();
   files.close();

@@ -14,7 +14,7 @@ import {
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { writeAdapter } from '../../checkpoints/index.js';
-import { initializeLora, Llama, NativeDevice, randomStart } from '../../engine/index.js';
+import { CpuDevice, initializeLora, Llama, randomStart } from '../../engine/index.js';
 import { projectRoot, suite } from '../support/harness.js';
 import { TINY, writeRecipe, writeSmallModel, writeTokens } from '../support/small-model.js';
 import { assertRefused, concurrently, tacotune, withRun } from './support.js';
@@ -162,7 +162,7 @@ async function writeSmallerTokenizer(folder: string): Promise<void> {
 
 async function writeAdapterFor(directory: string, config: typeof TINY, rank = 4): Promise<void> {
   const settings = { rank, alpha: 8, dropout: 0, rslora: false, targets: ['q' as const] };
-  const llama = new Llama(new NativeDevice({ compute: 'f32' }), config, randomStart(config, 1), {
+  const llama = new Llama(new CpuDevice({ compute: 'f32' }), config, randomStart(config, 1), {
     quantization: 'none',
     adapter: settings,
   });

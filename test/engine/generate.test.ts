@@ -2,13 +2,13 @@
 // Generation against the goldens: greedy ids over the cache, stop tokens, logits, merged weights, sampling.
 import * as assert from 'uvu/assert';
 import {
+  CpuDevice,
   type GenerationSettings,
   GREEDY,
   generateTokens,
   type LinearName,
   Llama,
   mergedWeight,
-  NativeDevice,
   probabilities,
   type WeightName,
   type WeightValues,
@@ -57,7 +57,7 @@ async function collect(llama: Llama, prompt: number[], settings: Partial<Generat
 }
 
 async function mergedLlama(model: GoldenModel): Promise<Llama> {
-  const device = new NativeDevice({ compute: 'f32' });
+  const device = new CpuDevice({ compute: 'f32' });
   const source = goldenSource(model);
   const factors = adapterFile(model);
   const merged = new Map<WeightName, WeightValues>();
@@ -124,7 +124,7 @@ for (const model of GOLDEN_MODELS) {
 
 test('merged weights equal the reference', async () => {
   const golden = readGolden('generate', 'mha_merged_weights.safetensors');
-  const device = new NativeDevice({ compute: 'f32' });
+  const device = new CpuDevice({ compute: 'f32' });
   const source = goldenSource('mha');
   const factors = adapterFile('mha');
   let compared = 0;

@@ -1,24 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a table of an op's cases is. One table serves agreement with the reference on every instruction set, fences, thread
 // counts, wrong calls and benchmarks; it knows arguments and tolerances, not how they are used.
-import type { Native } from '../../kernels/index.js';
+import type { NativeOps } from '../../kernels/index.js';
 import { Random } from './random.js';
 
-type NotAnOp =
-  | 'instructionSets'
-  | 'selectInstructionSet'
-  | 'instructionSet'
-  | 'threads'
-  | 'setThreads'
-  | 'scratchBytes'
-  | 'releaseScratch'
-  | 'allocate'
-  | 'release'
-  | 'mapFile'
-  | 'copyRange'
-  | 'dropPages'
-  | 'multiplyAddCeiling';
-export type OpName = Exclude<keyof Native, NotAnOp>;
+export type OpName = keyof NativeOps<unknown, unknown, unknown, unknown>;
 
 export type Values = Float32Array | Int32Array | Uint16Array | Uint8Array;
 

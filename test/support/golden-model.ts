@@ -3,12 +3,12 @@
 
 import type { Compute, Device, WeightSource } from '../../engine/index.js';
 import {
+  CpuDevice,
   LINEAR_NAMES,
   type LinearName,
   Llama,
   type LlamaConfig,
   type LlamaOptions,
-  NativeDevice,
   type WeightName,
 } from '../../engine/index.js';
 import { f32, type GoldenTensor, goldenJson, readGolden } from './goldens.js';
@@ -106,7 +106,7 @@ export function goldenSource(model: GoldenModel): WeightSource {
 }
 
 export function goldenLlama(model: GoldenModel, options: GoldenLlamaOptions = {}): Llama {
-  const device = options.device ?? new NativeDevice({ compute: options.compute ?? 'f32', poison: true });
+  const device = options.device ?? new CpuDevice({ compute: options.compute ?? 'f32', poison: true });
   return new Llama(device, CONFIGS[model], goldenSource(model), {
     quantization: options.quantization ?? 'none',
     adapter: options.adapter,

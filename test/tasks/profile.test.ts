@@ -5,11 +5,11 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import {
+  CpuDevice,
   type Device,
   initializeLora,
   LINEAR_NAMES,
   Llama,
-  NativeDevice,
   OP_NAMES,
   type OpCall,
   type ProfileDevice,
@@ -212,7 +212,7 @@ test('profiling costs little', async () => {
   };
   const idle = { ...planDevice('f32'), ...Object.fromEntries(OP_NAMES.map((op) => [op, () => {}])) };
   const added = (await fastestStep(profileDevice(idle), 60)) - (await fastestStep(idle, 60));
-  const real = await fastestStep(new NativeDevice({ compute: 'f32' }), 6);
+  const real = await fastestStep(new CpuDevice({ compute: 'f32' }), 6);
   console.log(
     `    profiling adds ${added.toFixed(2)} ms to a step of ${real.toFixed(1)} ms: ${((100 * added) / real).toFixed(2)} %`,
   );

@@ -1,23 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cpu device: ops go straight to the native addon, tensors are typed arrays over memory outside the JavaScript heap.
-// Freed memory is kept by size for the next tensor of that size, because a step asks for the same sizes again and fresh
-// pages cost a page fault each. The addon checks types and counts; nothing is checked twice.
-import { COMPUTE_TYPE, type Native, native, STORAGE_TYPE } from '../../kernels/index.js';
+// The ops of a device whose kernels are native, on whatever memory: sizes are read from shapes, storages are handed through
+// unseen. Memory and copies are the affair of the devices made from it (cpu.ts, cuda.ts). The addon checks types and counts;
+// nothing is checked twice.
+import { COMPUTE_TYPE, type NativeOps, STORAGE_TYPE } from '../../kernels/index.js';
 import {
   type AdamwSettings,
   type Compute,
   type Dense,
   type Device,
   type DType,
-  ELEMENT_BYTES,
-  elementsOf,
   type F32,
   type I32,
   type LinearOptions,
   lastOf,
   type MemoryKind,
-  NESTED_BLOCK,
-  NF4_BLOCK,
   type Nf4,
   type Nf4Values,
   type Tensor,
@@ -26,130 +22,43 @@ import {
   type Weight,
   type WeightValues,
 } from './device.js';
-import { BufferPool } from './pool.js';
 
-interface NativeTensor<D extends DType = DType> extends Tensor<D> {
-  readonly storage: Values;
-}
+/** What the kernels take for a tensor; only the device that made it knows. */
+export type Storage = unknown;
+export type KernelOps = NativeOps<Storage, Storage, Storage, Storage>;
 
-export interface NativeDeviceOptions {
-  compute: Compute;
-  /** Fill new memory with NaN, so that a read of what was never written shows. For tests. */
-  poison?: boolean;
-}
-
-const EMPTY_F32 = new Float32Array(0);
-
-/** Elements that are quantised at a time: bounds the f32 copy of a weight; a multiple of the quantisation block. */
-const QUANTIZE_CHUNK = 1 << 22;
-
-export class NativeDevice implements Device {
-  readonly name = 'cpu';
+export abstract class KernelDevice implements Device {
+  abstract readonly name: string;
   readonly compute: Compute;
-  readonly #ops: Native = native();
   readonly #computeType: number;
-  readonly #poison: boolean;
-  readonly #pool = new BufferPool<ArrayBuffer>(
-    (bytes) => this.#ops.allocate(bytes),
-    (buffer) => this.#ops.release(buffer),
-  );
+  readonly #ops: KernelOps;
+  /** The storage of no elements at all. */
+  readonly #none: Storage;
 
-  constructor(options: NativeDeviceOptions) {
-    this.compute = options.compute;
-    this.#computeType = COMPUTE_TYPE[options.compute];
-    this.#poison = options.poison ?? false;
+  protected constructor(compute: Compute, ops: KernelOps, none: Storage) {
+    this.compute = compute;
+    this.#computeType = COMPUTE_TYPE[compute];
+    this.#ops = ops;
+    this.#none = none;
   }
 
-  allocate<D extends DType = 'f32'>(kind: MemoryKind, shape: readonly number[], dtype?: D): Tensor<D> {
-    const type = dtype ?? ('f32' as D);
-    const size = elementsOf(shape);
-    const buffer = this.#pool.take(size * ELEMENT_BYTES[type]);
-    if (this.#poison) new Uint8Array(buffer).fill(0xff); // NaN as f32, -1 as i32
-    return { dtype: type, shape, size, kind, storage: arrayOver(type, buffer, 0, size) } as NativeTensor<D>;
-  }
-
-  free(tensor: Tensor): void {
-    this.#pool.give(valuesOf(tensor).buffer as ArrayBuffer);
-  }
-
-  view<D extends DType>(tensor: Tensor<D>, offset: number, shape: readonly number[]): Tensor<D> {
-    const { dtype, kind } = tensor;
-    const values = valuesOf(tensor);
-    const size = elementsOf(shape);
-    const storage = arrayOver(
-      dtype,
-      values.buffer as ArrayBuffer,
-      values.byteOffset + offset * ELEMENT_BYTES[dtype],
-      size,
-    );
-    return { dtype, shape, size, kind, storage } as NativeTensor<D>;
-  }
-
-  trim(): void {
-    this.#pool.trim();
-  }
+  abstract allocate<D extends DType = 'f32'>(kind: MemoryKind, shape: readonly number[], dtype?: D): Tensor<D>;
+  abstract free(tensor: Tensor): void;
+  abstract view<D extends DType>(tensor: Tensor<D>, offset: number, shape: readonly number[]): Tensor<D>;
+  abstract trim(): void;
+  abstract upload(tensor: Tensor, values: Values): void;
+  abstract download(tensor: F32): Promise<Float32Array>;
+  abstract download(tensor: Tensor): Promise<Values>;
+  abstract adoptWeight(values: WeightValues): Dense;
+  abstract uploadWeight(tensor: F32, values: WeightValues): void;
+  abstract quantizeWeight(values: WeightValues): Nf4;
+  abstract adoptNf4(values: Nf4Values): Nf4;
 
   scope(): void {}
 
-  upload(tensor: Tensor, values: Values): void {
-    valuesOf(tensor).set(values);
-  }
-
-  download(tensor: F32): Promise<Float32Array>;
-  download(tensor: Tensor): Promise<Values>;
-  async download(tensor: Tensor): Promise<Values> {
-    return valuesOf(tensor).slice();
-  }
-
-  adoptWeight(values: WeightValues): Dense {
-    return adopted(values.dtype, values.shape, values.data);
-  }
-
-  adoptNf4({ shape, codes, absmaxCodes, absmax, absmaxOffset }: Nf4Values): Nf4 {
-    return {
-      dtype: 'nf4',
-      shape,
-      codes: adopted('u8', [codes.length], codes),
-      absmaxCodes: adopted('u8', [absmaxCodes.length], absmaxCodes),
-      absmax: adopted('f32', [absmax.length], absmax),
-      absmaxOffset,
-    };
-  }
-
-  uploadWeight(tensor: F32, values: WeightValues): void {
-    this.#ops.toF32(f32(tensor), values.data, STORAGE_TYPE[values.dtype], tensor.size);
-  }
-
-  quantizeWeight(values: WeightValues): Nf4 {
-    const [N, K] = values.shape as [number, number];
-    const n = N * K;
-    const blocks = Math.ceil(n / NF4_BLOCK);
-    const codes = this.allocate('weights', [Math.ceil(n / 2)], 'u8');
-    const absmaxCodes = this.allocate('weights', [blocks], 'u8');
-    const absmax = this.allocate('weights', [Math.ceil(blocks / NESTED_BLOCK)]);
-    const blockAbsmax = this.allocate('scratch', [blocks]);
-    const chunk = this.allocate('scratch', [Math.min(n, QUANTIZE_CHUNK)]);
-    for (let start = 0; start < n; start += QUANTIZE_CHUNK) {
-      const count = Math.min(QUANTIZE_CHUNK, n - start);
-      const dense = f32(chunk).subarray(0, count);
-      this.#ops.toF32(dense, values.data.subarray(start, start + count), STORAGE_TYPE[values.dtype], count);
-      this.#ops.nf4Quantize(
-        u8(codes).subarray(start / 2, start / 2 + Math.ceil(count / 2)),
-        f32(blockAbsmax).subarray(start / NF4_BLOCK, start / NF4_BLOCK + Math.ceil(count / NF4_BLOCK)),
-        dense,
-        count,
-      );
-    }
-    const offset = new Float32Array(1);
-    this.#ops.nf4DoubleQuantize(u8(absmaxCodes), f32(absmax), offset, f32(blockAbsmax), blocks);
-    this.free(chunk);
-    this.free(blockAbsmax);
-    return { dtype: 'nf4', shape: [N, K], codes, absmaxCodes, absmax, absmaxOffset: offset[0]! };
-  }
-
   embeddingForward(out: F32, ids: I32, weight: Dense): void {
     const [V, C] = weight.shape as [number, number];
-    this.#ops.embeddingForward(f32(out), i32(ids), valuesOf(weight), STORAGE_TYPE[weight.dtype], ids.size, V, C);
+    this.#ops.embeddingForward(f32(out), i32(ids), storageOf(weight), STORAGE_TYPE[weight.dtype], ids.size, V, C);
   }
 
   embeddingBackward(dweight: F32, dout: F32, ids: I32): void {
@@ -170,7 +79,7 @@ export class NativeDevice implements Device {
     weight: F32,
     accumulate: boolean,
   ): void {
-    const dw = dweight ? f32(dweight) : EMPTY_F32;
+    const dw = dweight ? f32(dweight) : this.#none;
     this.#ops.rmsnormBackward(
       f32(dinp),
       dw,
@@ -295,7 +204,7 @@ export class NativeDevice implements Device {
       this.#ops.linearForward(
         f32(out),
         f32(inp),
-        valuesOf(weight),
+        storageOf(weight),
         STORAGE_TYPE[weight.dtype],
         M,
         N,
@@ -330,7 +239,7 @@ export class NativeDevice implements Device {
       this.#ops.linearBackward(
         f32(dinp),
         f32(dout),
-        valuesOf(weight),
+        storageOf(weight),
         STORAGE_TYPE[weight.dtype],
         M,
         N,
@@ -361,7 +270,7 @@ export class NativeDevice implements Device {
     this.#ops.crossEntropyForward(
       f32(loss),
       f32(inp),
-      valuesOf(weight),
+      storageOf(weight),
       type,
       i32(labels),
       labels.size,
@@ -385,9 +294,9 @@ export class NativeDevice implements Device {
     this.#ops.crossEntropyForwardBackward(
       f32(loss),
       f32(dinp),
-      dweight ? f32(dweight) : EMPTY_F32,
+      dweight ? f32(dweight) : this.#none,
       f32(inp),
-      valuesOf(weight),
+      storageOf(weight),
       STORAGE_TYPE[weight.dtype],
       i32(labels),
       scale,
@@ -455,37 +364,12 @@ export class NativeDevice implements Device {
   }
 }
 
-function arrayOver(dtype: DType, buffer: ArrayBuffer, byteOffset: number, size: number): Values {
-  switch (dtype) {
-    case 'f32':
-      return new Float32Array(buffer, byteOffset, size);
-    case 'i32':
-      return new Int32Array(buffer, byteOffset, size);
-    case 'u8':
-      return new Uint8Array(buffer, byteOffset, size);
-    default:
-      return new Uint16Array(buffer, byteOffset, size);
-  }
-}
-
-/** A tensor over values that someone else owns. */
-function adopted<D extends DType>(dtype: D, shape: readonly number[], values: Values): Tensor<D> {
-  return { dtype, shape, size: values.length, kind: 'weights', storage: values } as NativeTensor<D>;
-}
-
-const valuesOf = (tensor: Tensor): Values => (tensor as NativeTensor).storage;
-const f32 = (tensor: F32): Float32Array => (tensor as NativeTensor).storage as Float32Array;
-const i32 = (tensor: I32): Int32Array => (tensor as NativeTensor).storage as Int32Array;
-const u8 = (tensor: U8): Uint8Array => (tensor as NativeTensor).storage as Uint8Array;
+const storageOf = (tensor: Tensor): Storage => tensor.storage;
+const f32 = (tensor: F32): Storage => tensor.storage;
+const i32 = (tensor: I32): Storage => tensor.storage;
+const u8 = (tensor: U8): Storage => tensor.storage;
 
 function refuseAlpha(options: LinearOptions): void {
   if (options.alpha !== undefined && options.alpha !== 1)
     throw new Error(`a product with an NF4 weight takes no factor, got ${options.alpha}`);
-}
-
-/** The fastest compute type that loses no more than bf16 does: bf16 where the processor multiplies bf16 pairs, else f32. */
-export function preferredCompute(): { compute: Compute; reason: string } {
-  const set = native().instructionSet();
-  if (set === 'avx512bf16') return { compute: 'bf16', reason: 'the processor multiplies bf16 pairs (AVX-512 BF16)' };
-  return { compute: 'f32', reason: `the instruction set ${set} has no bf16 products` };
 }

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// GPUs through the addon: which there are, why one cannot be used, and the ops over GPU memory. The addon checks every
+// address against what it gave out, so nothing here can crash the process.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { UserError } from '../errors.js';
+import { native, packageRoot } from './binding.js';
+import type { NativeOps } from './native-ops.js';
+
+/** An operand: `count` elements of GPU memory. */
+export interface GpuSpan {
+  readonly address: number;
+  readonly count: number;
+  readonly elementBytes: number;
+}
+
+export interface GpuDescription {
+  name: string;
+  /** 80, 89, 90 … for 8.0, 8.9, 9.0 … */
+  computeCapability: number;
+  multiprocessors: number;
+  memoryBytes: number;
+  /** Shared memory that a block may ask for. */
+  sharedBytesPerBlock: number;
+  clockKHz: number;
+  memoryClockKHz: number;
+  memoryBusBits: number;
+}
+
+/** An opened GPU. Ops are enqueued and return at once; `download` waits without blocking the event loop. */
+export interface NativeGpu extends NativeOps<GpuSpan, GpuSpan, GpuSpan, GpuSpan> {
+  readonly description: GpuDescription;
+  /** Of CUDA, times 1000: 13000 for 13.0. */
+  readonly driverVersion: number;
+  /** @param paged memory that the driver moves between host and GPU. Throws with code CUDA_OUT_OF_MEMORY */
+  allocate(bytes: number, paged: boolean): number;
+  release(address: number): void;
+  /** The values may change when it returns. */
+  upload(address: number, values: Float32Array | Uint16Array | Int32Array | Uint8Array): void;
+  /** Rejects with the error of whatever op failed before it. */
+  download(address: number, bytes: number): Promise<ArrayBuffer>;
+  fillBytes(address: number, value: number, bytes: number): void;
+  memory(): { freeBytes: number; totalBytes: number };
+  synchronize(): void;
+  /** Gives scratch memory back. */
+  trim(): void;
+  scratchBytes(): number;
+}
+
+/** Names another library with the driver's symbols: the emulator, for tests. */
+export const DRIVER_VARIABLE = 'TACOTUNE_CUDA_DRIVER';
+/** Names another folder of compiled kernels. */
+export const MODULES_VARIABLE = 'TACOTUNE_CUDA_MODULES';
+
+/** Where `npm run build:cuda` puts the compiled kernels. */
+export const modulesFolder = (): string => process.env[MODULES_VARIABLE] ?? join(packageRoot(), 'build', 'cuda');
+
+/** The GPUs here, or why there is none that can be used, in words. */
+export function findGpus(): { gpus: GpuDescription[]; missing?: string } {
+  try {
+    const gpus = native().listGpus();
+    if (gpus.length === 0) return { gpus, missing: 'the NVIDIA driver sees no GPU' };
+    if (!existsSync(modulesFolder())) {
+      return {
+        gpus,
+        missing: `no compiled kernels in ${modulesFolder()}: 'npm run build:cuda' makes them where nvcc is`,
+      };
+    }
+    return { gpus };
+  } catch (error) {
+    return { gpus: [], missing: (error as Error).message };
+  }
+}
+
+/** Opens a GPU. @throws UserError that says what is missing */
+export function openGpu(ordinal = 0): NativeGpu {
+  try {
+    return native().openGpu(ordinal, modulesFolder());
+  } catch (cause) {
+    throw new UserError({
+      expected: 'a GPU that CUDA kernels run on',
+      found: (cause as Error).message,
+      remedy: "compute on the CPU ('device: cpu'); 'tacotune doctor' says what this machine has",
+      cause,
+    });
+  }
+}
