@@ -10,7 +10,8 @@
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#define SHARED(type, name, dimensions) __shared__ type name dimensions
+// At multiples of 16, so that vectors, ldmatrix and cp.async may use any of them; nvcc would align a bf16 array to 2.
+#define SHARED(type, name, dimensions) __shared__ __align__(16) type name dimensions
 #define DYNAMIC_SHARED(type, name)                            \
   extern __shared__ __align__(128) unsigned char shared_bytes[]; \
   type* const name = reinterpret_cast<type*>(shared_bytes)
