@@ -30,7 +30,11 @@ export const loadingOptions = {
   compute: z
     .enum(['auto', 'f32', 'bf16'])
     .default('auto')
-    .describe('what inputs of matrix products are rounded to; auto: bf16 where the processor multiplies it'),
+    .describe('what inputs of matrix products are rounded to; auto: bf16 where the device multiplies it'),
+  device: z
+    .enum(['auto', 'cpu', 'cuda'])
+    .default('auto')
+    .describe('where to compute; auto: on an NVIDIA GPU where one can be used, else on the processor'),
   threads: z.int().min(0).default(0).describe('threads of the kernels; 0: one per core'),
 };
 

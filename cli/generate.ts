@@ -25,7 +25,7 @@ const OPTIONS = z.strictObject({
 export default command({
   options: OPTIONS,
   groups: {
-    Model: ['model', 'adapter', 'tokenizer', 'quantize', 'compute', 'threads'],
+    Model: ['model', 'adapter', 'tokenizer', 'quantize', 'compute', 'device', 'threads'],
     Sampling: ['temperature', 'topP', 'topK', 'repetitionPenalty', 'seed'],
   },
   examples: [

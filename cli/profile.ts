@@ -38,7 +38,7 @@ function profileText(p: Profile, byLayer: boolean): string {
   const { flops, bandwidth } = p.ceilings;
   const facts = [
     ['step', `${duration(p.stepMs / 1000)} for ${digits(p.tokensPerStep)} tokens, mean of ${p.steps} steps`],
-    ['compute', `${p.compute} on ${p.threads} threads (${p.instructionSet}), activations: ${p.activations}`],
+    ['compute', `${p.compute} on ${p.kernels}, activations: ${p.activations}`],
     [
       'ceilings',
       `${quantity(flops, 'FLOP/s')} in a large product, ${quantity(bandwidth, 'B/s')} in a large copy, measured now`,

@@ -12,7 +12,7 @@ export default command({
     output: z.string().min(1).optional().describe('JSONL with a line for each of the input; default: the terminal'),
     ...modelOptions,
   }),
-  groups: { Model: ['model', 'adapter', 'tokenizer', 'quantize', 'compute', 'threads'] },
+  groups: { Model: ['model', 'adapter', 'tokenizer', 'quantize', 'compute', 'device', 'threads'] },
   examples: [
     ['score --model models/base --input texts.jsonl', 'a line {"tokens", "meanNll", "tokenNll"} for each text'],
     ['score --model models/base --adapter runs/first --input texts.jsonl --output scores.jsonl', 'with an adapter'],

@@ -133,7 +133,7 @@ function startText(event: StartEvent): string {
     ['output', event.output],
     ['parameters', `${quantity(all)}, ${quantity(trainable)} of them train`],
     ['compute', `${event.compute} inputs, f32 sums: ${event.computeReason}`],
-    ['kernels', `${event.instructionSet}, ${event.threads} threads`],
+    ['device', `${event.device}: ${event.kernels}`],
     ['activations', plan.policy],
     [
       'steps',

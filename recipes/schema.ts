@@ -66,8 +66,11 @@ export const recipeSchema = z.strictObject({
   compute: z
     .enum(['auto', 'f32', 'bf16'])
     .default('auto')
-    .describe('what inputs of matrix products are rounded to; auto: bf16 where the processor multiplies it'),
-  device: z.enum(['auto', 'cpu']).default('auto').describe('where the run computes'),
+    .describe('what inputs of matrix products are rounded to; auto: bf16 where the device multiplies it'),
+  device: z
+    .enum(['auto', 'cpu', 'cuda'])
+    .default('auto')
+    .describe('where the run computes; auto: on an NVIDIA GPU where one can be used, else on the processor'),
   threads: z.int().min(0).default(0).describe('threads of the kernels; 0: one per core'),
   seed: z.int().min(0).default(0).describe('of the adapter, the order of the data and dropout'),
   memoryGiB: z.number().positive().optional().describe('memory the run may use; default: what is available'),
@@ -101,6 +104,10 @@ export const recipeSchema = z.strictObject({
   optimizer: z
     .strictObject({
       kind: z.enum(['adamw', 'adamw-8bit']).default('adamw').describe('32-bit or 8-bit states'),
+      paged: z
+        .enum(['auto', 'on', 'off'])
+        .default('auto')
+        .describe('on a GPU, states in memory that the driver moves to the host; auto: where they would not fit'),
       learningRate: z.number().positive().default(2e-4).describe('at its highest'),
       beta1: share.default(0.9).describe('decay of the first moment'),
       beta2: share.default(0.999).describe('decay of the second moment'),

@@ -10,6 +10,7 @@ export { type DemoAnswer, type DemoEvent, demo } from './demo.js';
 export { type CachedExamples, type CacheOptions, cachedExamples } from './example-cache.js';
 export { type ExportGgufOptions, exportGguf, type GgufExport } from './export-gguf.js';
 export { DEFAULT_NEW_TOKENS, type GenerateRequest, generate } from './generate.js';
+export { CARD_NAMES, type CardName, type CardTime } from './gpu-cards.js';
 export { type Inspection, inspect } from './inspect.js';
 export { type Merge, type MergeOptions, merge } from './merge.js';
 export { modelCard, writeModelCard } from './model-card.js';

@@ -9,21 +9,18 @@ import {
   readAdapter,
 } from '../checkpoints/index.js';
 import {
-  type Compute,
-  CpuDevice,
   type Device,
   initializeLora,
   LINEAR_NAMES,
   Llama,
   type LoraSettings,
-  preferredCompute,
   type Quantization,
 } from '../engine/index.js';
 import { UserError } from '../errors.js';
-import { native } from '../kernels/index.js';
 import { loadTokenizer, type Tokenizer } from '../tokenizer/index.js';
+import { makeDevice, type PlaceRequest, resolvePlace } from './place.js';
 
-export interface ModelOptions {
+export interface ModelOptions extends PlaceRequest {
   /** Model directory. */
   model: string;
   /** Tokenizer file or directory; default: the model's own. */
@@ -31,19 +28,6 @@ export interface ModelOptions {
   /** Adapter directory. */
   adapter?: string | undefined;
   quantize?: Quantization;
-  compute?: Compute | 'auto';
-  /** Threads of the kernels; 0 or nothing: one per core. */
-  threads?: number | undefined;
-}
-
-/** The compute type of a run, and why. */
-export function resolveCompute(compute: Compute | 'auto' = 'auto'): { compute: Compute; reason: string } {
-  return compute === 'auto' ? preferredCompute() : { compute, reason: 'asked for' };
-}
-
-export function makeDevice({ compute, threads }: Pick<ModelOptions, 'compute' | 'threads'>): CpuDevice {
-  if (threads) native().setThreads(threads);
-  return new CpuDevice(resolveCompute(compute));
 }
 
 export interface OpenedModel {
@@ -61,7 +45,7 @@ export function openForInference(options: ModelOptions): OpenedModel {
   try {
     const adapter = options.adapter === undefined ? undefined : readAdapter(options.adapter);
     if (adapter) checkAdapterFits(adapter, files.config, options.adapter!);
-    const device = makeDevice(options);
+    const device = makeDevice(resolvePlace(options), options);
     const llama = new Llama(device, files.config, files, {
       quantization: options.quantize ?? 'none',
       adapter: adapter && { ...adapter, dropout: 0 },
@@ -74,11 +58,10 @@ export function openForInference(options: ModelOptions): OpenedModel {
   }
 }
 
-export interface TrainingModelOptions extends ModelOptions {
+export interface TrainingModelOptions extends Omit<ModelOptions, keyof PlaceRequest> {
   adapterSettings: LoraSettings | 'full';
   seed: number;
-  /** Runs on this device instead of a plain one. */
-  device?: Device | undefined;
+  device: Device;
 }
 
 /** A model to train: with a fresh adapter, or starting from the one in `adapter`. */
@@ -88,8 +71,7 @@ export function openForTraining(options: TrainingModelOptions): OpenedModel {
   try {
     const start = options.adapter === undefined ? undefined : readAdapter(options.adapter);
     if (start) checkStart(start, adapterSettings, files, options.adapter!);
-    const device = options.device ?? makeDevice(options);
-    const llama = new Llama(device, files.config, files, {
+    const llama = new Llama(options.device, files.config, files, {
       quantization: options.quantize ?? 'nf4',
       adapter: adapterSettings,
     });

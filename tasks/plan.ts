@@ -2,23 +2,17 @@
 // What a run will need, before it starts: memory by purpose, work and time. The engine runs the very step on a device that
 // only counts; here stand the recipe's side of it (which model, which stages) and this machine's (how fast). Of a model its
 // config is read, or its published shape where it is known by name; weights are never read.
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { hasWeights, isLinearWeight, openModel, readLlamaConfig } from '../checkpoints/index.js';
-import {
-  type ActivationPolicy,
-  type Compute,
-  CpuDevice,
-  MATRIX_OPS,
-  type MemoryKind,
-  type RunPlan,
-} from '../engine/index.js';
+import { existsSync } from 'node:fs';
+import { type ActivationPolicy, type Compute, MATRIX_OPS, type MemoryKind, type RunPlan } from '../engine/index.js';
 import { native } from '../kernels/index.js';
-import { KNOWN_MODELS, parseRecipe, type Recipe, type RecipeStage } from '../recipes/index.js';
+import { parseRecipe, type Recipe, type RecipeStage } from '../recipes/index.js';
 import { type Ceilings, type MatrixRates, measureCeilings, measureRates } from './calibrate.js';
 import { openRunData } from './data.js';
-import { openTokenizer, resolveCompute } from './open-model.js';
-import { type MemoryBudget, type ModelShape, planOf } from './run-settings.js';
+import { type CardName, type CardTime, CONTEXT_BYTES, cardOf, timeOnCard } from './gpu-cards.js';
+import { isKnown, modelShape } from './model-shape.js';
+import { openTokenizer } from './open-model.js';
+import { kernelsOf, makeDevice, type Place, resolvePlace } from './place.js';
+import { type MemoryBudget, type ModelShape, memoryBudget, type PlannedRun, planOf } from './run-settings.js';
 
 export interface StagePlan {
   name: string;
@@ -31,10 +25,12 @@ export interface StagePlan {
 
 export interface Plan {
   model: { name: string; parameters: number; trainable: number };
-  compute: { type: Compute; reason: string; instructionSet: string; threads: number };
+  compute: { type: Compute; reason: string; device: string; kernels: string };
   activations: ActivationPolicy;
   /** Bytes at the moment of the highest need; `runtime` is Node itself with the addon and our code. */
   memory: Partial<Record<MemoryKind | 'runtime', number>>;
+  /** On a GPU whose memory the optimizer's states would not fit: the driver moves them between host and GPU, and they do not count. */
+  pagedOptimizer: boolean;
   peakBytes: number;
   budgetBytes: number;
   fits: boolean;
@@ -43,13 +39,17 @@ export interface Plan {
   /** At most: a step whose rows are full. */
   step: { tokens: number; flopsPerToken: number; flops: number; bytes: number };
   stages: StagePlan[];
-  /** On this machine; `seconds` is of all stages, where their steps are known. */
+  /** On this machine, or on the card that was named; `seconds` is of all stages, where their steps are known. */
   time?: { stepSeconds: number; tokensPerSecond: number; seconds?: number };
+  /** Every op on the card that was named. */
+  card?: CardTime;
 }
 
 export interface PlanOptions {
   /** Measure this machine, which takes about a second, for the time. Default true. */
   calibrate?: boolean;
+  /** Plan for this card, which need not be here. */
+  gpu?: CardName | undefined;
 }
 
 /**
@@ -57,50 +57,31 @@ export interface PlanOptions {
  * @param recipe a recipe, complete or with defaults left out
  * @throws UserError when the recipe is faulty, or its model or data cannot be read
  */
-export async function plan(recipe: Recipe | object, { calibrate = true }: PlanOptions = {}): Promise<Plan> {
+export async function plan(recipe: Recipe | object, { calibrate = true, gpu }: PlanOptions = {}): Promise<Plan> {
   const checked = parseRecipe(recipe);
   if (checked.threads > 0) native().setThreads(checked.threads);
   const shape = modelShape(checked.model);
-  const { compute, reason } = resolveCompute(checked.compute);
-  const { plan: run, memory, fits } = await planOf(checked, shape, compute);
+  const { place, memory } = gpu ? onCard(checked, gpu) : here(checked);
+  const planned = await planOf(checked, shape, place, { memory });
+  const { plan: run, fits, pagedOptimizer } = planned;
   const stages = await stagePlans(checked, shape, run.tokensPerStep);
   const [flops, bytes] = (['flops', 'bytes'] as const).map((key) =>
     [...run.ops.values()].reduce((sum, op) => sum + op[key], 0),
   ) as [number, number];
   return {
     model: { name: checked.model, parameters: run.parameters.all, trainable: run.parameters.trainable },
-    compute: { type: compute, reason, instructionSet: native().instructionSet(), threads: native().threads() },
+    compute: { type: place.compute, reason: place.computeReason, device: place.device, kernels: kernelsOf(place) },
     activations: run.policy,
     memory: { ...run.memory, runtime: memory.runtimeBytes },
+    pagedOptimizer,
     peakBytes: run.peakBytes + memory.runtimeBytes,
     budgetBytes: memory.budgetBytes,
     fits,
-    ...(!fits && { remedy: await remedyFor(checked, shape, compute, memory) }),
+    ...(!fits && { remedy: await remedyFor(checked, shape, place, memory) }),
     step: { tokens: run.tokensPerStep, flopsPerToken: flops / run.tokensPerStep, flops, bytes },
     stages,
-    ...(calibrate && { time: expectedTime(checked, shape, compute, run, stages) }),
+    ...timeOf(checked, shape, place, planned, stages, { calibrate, gpu }),
   };
-}
-
-/** The shape of a model directory's model, or of a published model by its name. */
-function modelShape(model: string): ModelShape {
-  if (isKnown(model)) return { config: KNOWN_MODELS[model as keyof typeof KNOWN_MODELS], storedAs: 'bf16' };
-  if (!hasWeights(model)) return { config: readLlamaConfig(model), storedAs: statedTypes(model) };
-  const files = openModel(model); // reads headers alone
-  const types = new Map(files.tensorNames.map((name) => [name, files.storedAs(name)]));
-  files.close();
-  return { config: files.config, storedAs: (name) => types.get(name)! };
-}
-
-const isKnown = (model: string): boolean => Object.hasOwn(KNOWN_MODELS, model) && !existsSync(model);
-
-const STATED_TYPES: Record<string, 'f32' | 'bf16' | 'f16'> = { float32: 'f32', float16: 'f16', bfloat16: 'bf16' };
-
-/** How a config says that its weights are stored, where they are not there: 16 bits if it says nothing. */
-function statedTypes(directory: string): ModelShape['storedAs'] {
-  const fields = JSON.parse(readFileSync(join(directory, 'config.json'), 'utf8')) as Record<string, unknown>;
-  const dense = STATED_TYPES[String(fields['dtype'] ?? fields['torch_dtype'])] ?? 'bf16';
-  return fields['quantization_config'] ? (name) => (isLinearWeight(name) ? 'nf4' : dense) : dense;
 }
 
 /** The stages with their steps: as counted on the data where it is there, else as far as the recipe tells. */
@@ -163,14 +144,14 @@ const SAVINGS: readonly Saving[] = [
 ];
 
 /** The first changes, each on top of those before, with which a run fits; none where nothing helps. */
-async function remedyFor(recipe: Recipe, shape: ModelShape, compute: Compute, memory: MemoryBudget): Promise<string[]> {
+async function remedyFor(recipe: Recipe, shape: ModelShape, place: Place, memory: MemoryBudget): Promise<string[]> {
   const changes = new Map<string, string | number>(); // by key: a smaller context replaces a larger one
   let changed = recipe;
   for (const { key, value, helps } of SAVINGS) {
     if (!helps(changed)) continue;
     changes.set(key, value);
     changed = withChange(changed, key, value);
-    if ((await planOf(changed, shape, compute, { memory })).fits) return [...changes].map((change) => change.join('='));
+    if ((await planOf(changed, shape, place, { memory })).fits) return [...changes].map((change) => change.join('='));
   }
   return [];
 }
@@ -181,21 +162,56 @@ function withChange(recipe: Recipe, key: string, value: string | number): Recipe
   return parseRecipe({ ...recipe, [section]: changed });
 }
 
-function expectedTime(
-  { quantize, batch }: Recipe,
+/** Seconds of a step: from the card's peaks where one was named, else from what this machine is measured to do. */
+function timeOf(
+  recipe: Recipe,
   { config }: ModelShape,
-  compute: Compute,
-  run: RunPlan,
+  place: Place,
+  { plan: run }: PlannedRun,
   stages: readonly StagePlan[],
-): Plan['time'] {
-  const device = new CpuDevice({ compute });
-  const rates = measureRates(device, { config, quantization: quantize, B: batch.rows, T: batch.context });
-  const stepSeconds = secondsOfStep(run, rates, measureCeilings(device));
+  { calibrate, gpu }: PlanOptions,
+): Pick<Plan, 'time' | 'card'> {
+  if (!gpu && !calibrate) return {};
+  const card = gpu && timeOnCard(run, cardOf(gpu), place.compute);
+  const stepSeconds = card ? card.stepSeconds : measuredSeconds(recipe, config, place, run);
   const steps = stages.reduce((sum, stage) => sum + (stage.steps ?? Number.NaN), 0);
-  return {
+  const time = {
     stepSeconds,
     tokensPerSecond: run.tokensPerStep / stepSeconds,
     ...(Number.isFinite(steps) && { seconds: steps * stepSeconds }),
+  };
+  return card ? { time, card } : { time };
+}
+
+function measuredSeconds(
+  { quantize, batch }: Recipe,
+  config: ModelShape['config'],
+  place: Place,
+  run: RunPlan,
+): number {
+  const device = makeDevice(place);
+  const rates = measureRates(device, { config, quantization: quantize, B: batch.rows, T: batch.context });
+  return secondsOfStep(run, rates, measureCeilings(device));
+}
+
+/** This machine's device and what it can give. */
+function here(recipe: Recipe): { place: Place; memory: MemoryBudget } {
+  const place = resolvePlace(recipe);
+  return { place, memory: memoryBudget(recipe, place) };
+}
+
+/** A card that need not be here, with nothing else on it. */
+function onCard({ compute, memoryGiB }: Recipe, gpu: CardName): { place: Place; memory: MemoryBudget } {
+  const { name, memoryBytes } = cardOf(gpu);
+  const budgetBytes = Math.min(memoryBytes, memoryGiB === undefined ? memoryBytes : memoryGiB * 2 ** 30);
+  return {
+    place: {
+      device: 'cuda',
+      deviceReason: `${name}, planned without one`,
+      compute: compute === 'auto' ? 'bf16' : compute,
+      computeReason: compute === 'auto' ? 'tensor cores multiply bf16' : 'asked for',
+    },
+    memory: { budgetBytes, runtimeBytes: CONTEXT_BYTES },
   };
 }
 

@@ -4,11 +4,11 @@
 // as plans compute them. Steps that warm up are not counted. Nothing is saved: the adapter that the steps train is dropped.
 import { type Batch, MATRIX_OPS, type OpCall, profileDevice, Trainer } from '../engine/index.js';
 import { UserError } from '../errors.js';
-import { native } from '../kernels/index.js';
 import { parseRecipe, type Recipe } from '../recipes/index.js';
 import { type Ceilings, measureCeilings } from './calibrate.js';
 import { openRunData } from './data.js';
-import { makeDevice, openForTraining, resolveCompute } from './open-model.js';
+import { openForTraining } from './open-model.js';
+import { kernelsOf, makeDevice, resolvePlace } from './place.js';
 import { adapterSettings, type ModelShape, memoryBudget, planOf } from './run-settings.js';
 
 export interface ProfileOptions {
@@ -41,8 +41,8 @@ export interface Profile {
   tokensPerStep: number;
   stepMs: number;
   compute: string;
-  instructionSet: string;
-  threads: number;
+  /** What the kernels are: instruction set and threads, or the GPU. */
+  kernels: string;
   activations: string;
   ceilings: Ceilings;
   /** By op, longest first. */
@@ -69,9 +69,10 @@ export async function profile(
   { steps = DEFAULT_STEPS, warmUpSteps = WARM_UP_STEPS, signal }: ProfileOptions = {},
 ): Promise<{ profile: Profile; records: StepRecord[] }> {
   const recipe = parseRecipe(given);
-  const { compute } = resolveCompute(recipe.compute);
-  const memory = memoryBudget(recipe);
-  const device = profileDevice(makeDevice({ compute, threads: recipe.threads }));
+  const place = resolvePlace(recipe);
+  const { compute } = place;
+  const memory = memoryBudget(recipe, place);
+  const device = profileDevice(makeDevice(place, { threads: recipe.threads }));
   const { model: path, tokenizer, quantize, seed } = recipe;
   const model = openForTraining({
     model: path,
@@ -87,7 +88,7 @@ export async function profile(
       const ceilings = measureCeilings(device);
       const { files } = model;
       const shape: ModelShape = { config: files.config, storedAs: (name) => files.storedAs(name) };
-      const { settings } = await planOf(recipe, shape, compute, { totalSteps: data.totalSteps, memory });
+      const { settings } = await planOf(recipe, shape, place, { totalSteps: data.totalSteps, memory });
       const trainer = new Trainer(model.llama, settings);
       const { stage } = data.stages[0]!;
       const records: StepRecord[] = [];
@@ -113,8 +114,7 @@ export async function profile(
       const facts = {
         tokensPerStep: tokens / records.length,
         compute,
-        instructionSet: native().instructionSet(),
-        threads: native().threads(),
+        kernels: kernelsOf(place),
         activations: settings.policy,
       };
       return { profile: summarized(records, ceilings, facts), records };
@@ -141,7 +141,7 @@ async function* stepsOf(batches: AsyncIterable<Batch>, accumulation: number) {
 function summarized(
   records: readonly StepRecord[],
   ceilings: Ceilings,
-  facts: Pick<Profile, 'tokensPerStep' | 'compute' | 'instructionSet' | 'threads' | 'activations'>,
+  facts: Pick<Profile, 'tokensPerStep' | 'compute' | 'kernels' | 'activations'>,
 ): Profile {
   const steps = records.length;
   const stepMs = records.reduce((sum, { durationMs }) => sum + durationMs, 0) / steps;

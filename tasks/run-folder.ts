@@ -36,6 +36,7 @@ import { UserError } from '../errors.js';
 import { native } from '../kernels/index.js';
 import { type Recipe, recipeToYaml } from '../recipes/index.js';
 import type { OpenedModel } from './open-model.js';
+import type { DeviceName } from './place.js';
 
 /** Files of a run beside its adapter. `events` has what `log` has no line for: measurements, and every move of the curriculum. */
 export const RUN_FILES = {
@@ -68,6 +69,7 @@ interface SavedState {
   eventsBytes: number;
   /** Decided when the run began: resuming elsewhere must not change it. */
   compute: Compute;
+  device: DeviceName;
   /** For people; bits are the same only where these are. */
   environment: { node: string; instructionSet: string };
 }
@@ -174,6 +176,7 @@ export class RunFolder {
       logBytes: sizeOf(this.#at(RUN_FILES.log)),
       eventsBytes: sizeOf(this.#at(RUN_FILES.events)),
       compute: model.llama.device.compute,
+      device: model.llama.device.name as DeviceName,
       environment: { node: process.version, instructionSet: native().instructionSet() },
     };
     await saveRunState(this.#path, { step: state.training.step, keep: recipe.checkpoints.keep }, async (folder) => {

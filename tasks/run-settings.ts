@@ -2,18 +2,19 @@
 // A recipe as the engine takes it: settings, and what to keep for the backward pass so that the run fits the memory there is.
 // Training, planning and profiling all go through here, so a plan is of the very run that follows.
 import {
-  type Compute,
+  cpuScratch,
+  cudaScratch,
   type LlamaConfig,
   type LoraSettings,
-  nativeScratch,
   type PlanRequest,
   planRun,
   planWithin,
   type RunPlan,
   type TrainingSettings,
 } from '../engine/index.js';
-import { native } from '../kernels/index.js';
+import { native, openGpu } from '../kernels/index.js';
 import type { Recipe } from '../recipes/index.js';
+import type { Place } from './place.js';
 
 /** What a plan must know of a model: no weights. */
 export interface ModelShape {
@@ -50,7 +51,9 @@ export interface PlannedRun {
   /** With the policy that was chosen. */
   settings: TrainingSettings;
   memory: MemoryBudget;
-  /** With all that the process holds, it stays within the budget. */
+  /** The optimizer's states do not count: the driver moves them between host and GPU. */
+  pagedOptimizer: boolean;
+  /** With all that is held besides, it stays within the budget. */
   fits: boolean;
 }
 
@@ -58,8 +61,8 @@ export interface PlannedRun {
 export async function planOf(
   recipe: Recipe,
   { config, storedAs }: ModelShape,
-  compute: Compute,
-  { totalSteps = 1, memory = memoryBudget(recipe) }: { totalSteps?: number; memory?: MemoryBudget } = {},
+  { device, compute }: Pick<Place, 'device' | 'compute'>,
+  { totalSteps = 1, memory }: { totalSteps?: number; memory: MemoryBudget },
 ): Promise<PlannedRun> {
   const settings = trainingSettings(recipe, totalSteps);
   const request = {
@@ -71,21 +74,27 @@ export async function planOf(
     B: recipe.batch.rows,
     T: recipe.batch.context,
     settings,
-    scratchOf: nativeScratch(native().threads()),
+    scratchOf: device === 'cuda' ? cudaScratch() : cpuScratch(native().threads()),
   };
   const budget = memory.budgetBytes - memory.runtimeBytes;
-  if (recipe.activations !== 'auto') {
-    const plan = await planRun(request);
-    return { plan, settings, memory, fits: plan.peakBytes <= budget };
-  }
-  const { plan, fits } = await planWithin(request, budget);
-  return { plan, settings: { ...settings, policy: plan.policy }, memory, fits };
+  const within = async (pagedOptimizer: boolean): Promise<PlannedRun> => {
+    const wanted = { ...request, pagedOptimizer };
+    if (recipe.activations !== 'auto') {
+      const plan = await planRun(wanted);
+      return { plan, settings, memory, pagedOptimizer, fits: plan.peakBytes <= budget };
+    }
+    const { plan, fits } = await planWithin(wanted, budget);
+    return { plan, settings: { ...settings, policy: plan.policy }, memory, pagedOptimizer, fits };
+  };
+  const { paged } = recipe.optimizer;
+  const planned = await within(device === 'cuda' && paged === 'on');
+  return planned.fits || device !== 'cuda' || paged !== 'auto' ? planned : within(true);
 }
 
 export interface MemoryBudget {
-  /** Bytes that the process may have in all. */
+  /** Bytes that the run may have in all: of the process on the CPU, of the card on a GPU. */
   budgetBytes: number;
-  /** Bytes that it has before the model: Node itself, the addon, our code. */
+  /** Bytes of it that are taken before the model: Node itself, the addon, our code; or the driver's context. */
   runtimeBytes: number;
 }
 
@@ -96,7 +105,15 @@ const USABLE_SHARE = 0.9;
 const HEAP_GROWTH = 8 * 2 ** 20;
 
 /** What a recipe allows, or most of what is free; and what this process holds already. Ask before the model is opened. */
-export function memoryBudget({ memoryGiB }: Pick<Recipe, 'memoryGiB'>): MemoryBudget {
+export function memoryBudget(
+  { memoryGiB }: Pick<Recipe, 'memoryGiB'>,
+  { device }: Pick<Place, 'device'>,
+): MemoryBudget {
+  if (device === 'cuda') {
+    const { freeBytes, totalBytes } = openGpu().memory();
+    const available = memoryGiB === undefined ? totalBytes : Math.min(totalBytes, memoryGiB * 2 ** 30);
+    return { budgetBytes: available, runtimeBytes: totalBytes - freeBytes };
+  }
   const runtimeBytes = process.memoryUsage.rss() + HEAP_GROWTH;
   const budgetBytes =
     memoryGiB === undefined ? runtimeBytes + USABLE_SHARE * process.availableMemory() : memoryGiB * 2 ** 30;

@@ -4,11 +4,12 @@
 import { join } from 'node:path';
 import { type Compute, type MemoryKind, type RunPlan, type TrainingEvent, TrainingRun } from '../engine/index.js';
 import { UserError } from '../errors.js';
-import { native } from '../kernels/index.js';
 import { loadRecipe, parseRecipe, type Recipe } from '../recipes/index.js';
 import { openRunData } from './data.js';
 import { writeModelCard } from './model-card.js';
-import { type OpenedModel, openForTraining, resolveCompute } from './open-model.js';
+import { modelShape } from './model-shape.js';
+import { type OpenedModel, openForTraining } from './open-model.js';
+import { type DeviceName, gib, kernelsOf, makeDevice, type Place, resolvePlace, withMemoryExplained } from './place.js';
 import { findResumePoint, type ResumePoint, RUN_FILES, RunFolder, restoreOptimizer } from './run-folder.js';
 import {
   adapterSettings,
@@ -17,6 +18,7 @@ import {
   memoryBudget,
   type PlannedRun,
   planOf,
+  trainingSettings,
 } from './run-settings.js';
 
 export interface TrainOptions {
@@ -38,11 +40,12 @@ export interface ResumeOptions {
 export interface StartEvent {
   type: 'start';
   output: string;
+  device: DeviceName;
   compute: Compute;
   /** Why this compute type. */
   computeReason: string;
-  instructionSet: string;
-  threads: number;
+  /** What the kernels are: instruction set and threads, or the GPU. */
+  kernels: string;
   plan: RunPlan;
   memory: MemoryBudget;
   totalSteps: number;
@@ -79,34 +82,38 @@ export async function* resume(output: string, options: ResumeOptions = {}): Asyn
 
 async function* run(recipe: Recipe, options: TrainOptions, point?: ResumePoint): AsyncGenerator<RunEvent> {
   const { output, signal } = options;
-  const { compute, reason: computeReason } = point
-    ? { compute: point.compute, reason: 'as when the run began' }
-    : resolveCompute(recipe.compute);
-  const memory = memoryBudget(recipe);
+  const place = placeOf(recipe, point);
+  const { compute, computeReason } = place;
+  const memory = memoryBudget(recipe, place);
   const settings = adapterSettings(recipe);
-  const model = openForTraining({
-    // A checkpoint of a whole model is a model directory of its own.
-    model: point && settings === 'full' ? point.folder : recipe.model,
-    tokenizer: recipe.tokenizer ?? recipe.model,
-    adapter: settings === 'full' ? undefined : (point?.folder ?? options.initAdapter),
-    quantize: recipe.quantize,
-    compute,
-    threads: recipe.threads || undefined,
-    adapterSettings: settings,
-    seed: recipe.seed,
-  });
+  // A checkpoint of a whole model is a model directory of its own.
+  const path = point && settings === 'full' ? point.folder : recipe.model;
+  const planned = await planThatFits(recipe, modelShape(path), place, memory);
+  const { plan, pagedOptimizer } = planned;
+  const device = makeDevice(place, { threads: recipe.threads, pagedOptimizer });
+  const open = async () =>
+    openForTraining({
+      model: path,
+      tokenizer: recipe.tokenizer ?? recipe.model,
+      adapter: settings === 'full' ? undefined : (point?.folder ?? options.initAdapter),
+      quantize: recipe.quantize,
+      device,
+      adapterSettings: settings,
+      seed: recipe.seed,
+    });
+  const model = await withMemoryExplained(plan.memory, open);
   try {
     const { config } = model.files;
     const data = await openRunData(recipe, { ...config, tokenizer: () => model.tokenizer }, point?.training);
     try {
-      const { plan, settings } = await planThatFits(recipe, model, compute, data.totalSteps, memory);
+      const settings = { ...trainingSettings(recipe, data.totalSteps), policy: plan.policy };
       yield {
         type: 'start',
         output,
+        device: place.device,
         compute,
         computeReason,
-        instructionSet: native().instructionSet(),
-        threads: native().threads(),
+        kernels: kernelsOf(place),
         plan,
         memory,
         totalSteps: data.totalSteps,
@@ -168,27 +175,29 @@ async function* recorded(
   }
 }
 
+/** A resumed run computes as it began: its bytes depend on it. */
+function placeOf(recipe: Recipe, point: ResumePoint | undefined): Place {
+  if (!point) return resolvePlace(recipe);
+  const { compute, device } = point;
+  return { ...resolvePlace({ device, compute }), computeReason: 'as when the run began' };
+}
+
 /** The run's plan. @throws UserError when it does not fit the memory and the recipe leaves the choice to us */
 async function planThatFits(
   recipe: Recipe,
-  model: OpenedModel,
-  compute: Compute,
-  totalSteps: number,
+  shape: ModelShape,
+  place: Place,
   memory: MemoryBudget,
 ): Promise<PlannedRun> {
-  const { files } = model;
-  const shape: ModelShape = { config: files.config, storedAs: (name) => files.storedAs(name) };
-  const planned = await planOf(recipe, shape, compute, { totalSteps, memory });
+  const planned = await planOf(recipe, shape, place, { memory });
   if (planned.fits || recipe.activations !== 'auto') return planned;
   const { plan } = planned;
   throw new UserError({
-    expected: `a run that fits in ${gib(memory.budgetBytes)} GiB`,
-    found: `one that needs ${gib(plan.peakBytes + memory.runtimeBytes)} GiB: ${describeMemory(plan.memory)}`,
+    expected: `a run that fits in ${gib(memory.budgetBytes)}`,
+    found: `one that needs ${gib(plan.peakBytes + memory.runtimeBytes)}: ${describeMemory(plan.memory)}`,
     remedy: "'tacotune plan' says what would fit; or raise memoryGiB",
   });
 }
-
-const gib = (bytes: number): string => (bytes / 2 ** 30).toFixed(2);
 
 function describeMemory(memory: Partial<Record<MemoryKind, number>>): string {
   return Object.entries(memory)

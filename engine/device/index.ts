@@ -30,4 +30,4 @@ export {
 } from './device.js';
 export { type OpTotal, type PlanCounters, type PlanDevice, planDevice, type ScratchRule, totalFlops } from './plan.js';
 export { type OpCall, type ProfileDevice, profileDevice } from './profile.js';
-export { nativeScratch } from './scratch.js';
+export { cpuScratch, cudaScratch } from './scratch.js';

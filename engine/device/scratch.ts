@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the native kernels hold for themselves while they run, for plans: which of the shapes of a call decides it. The
+// What native kernels hold for themselves while they run, for plans: which of the shapes of a call decides it. The
 // formulas are the kernels' own.
 import { ScratchPlan } from '../../kernels/index.js';
 import { type F32, lastOf, type OpName, type Ops, rowsOf, type Weight } from './device.js';
@@ -34,7 +34,12 @@ const NEEDS: { [Op in OpName]?: Need<Op> } = {
 };
 
 /** The rule for a run on so many threads. It remembers the largest needs so far: one rule for the plans of one run. */
-export function nativeScratch(threads: number): ScratchRule {
+export function cpuScratch(threads: number): ScratchRule {
   const plan = new ScratchPlan(threads);
   return (op, args) => (NEEDS[op] as Need<typeof op> | undefined)?.(plan, ...args) ?? 0;
+}
+
+/** The rule for a run on a GPU. */
+export function cudaScratch(): ScratchRule {
+  return () => 0;
 }

@@ -36,6 +36,8 @@ export interface PlanRequest {
   T: number;
   settings: TrainingSettings;
   scratchOf?: ScratchRule | undefined;
+  /** Optimizer states lie elsewhere than the memory that is planned. */
+  pagedOptimizer?: boolean | undefined;
 }
 
 export interface RunPlan {
@@ -70,10 +72,13 @@ export async function planRun(request: PlanRequest): Promise<RunPlan> {
     (sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1),
     0,
   );
+  const memory: RunPlan['memory'] = Object.fromEntries(device.memory.peakByKind);
+  const paged = request.pagedOptimizer ? (memory.optimizer ?? 0) : 0; // lives from the first step to the last
+  if (request.pagedOptimizer) delete memory.optimizer;
   return {
     policy: settings.policy,
-    memory: Object.fromEntries(device.memory.peakByKind),
-    peakBytes: device.memory.peak,
+    memory,
+    peakBytes: device.memory.peak - paged,
     tokensPerStep: B * T * settings.accumulation,
     ops: device.ops,
     parameters: { all: request.adapter === 'full' ? trainable : frozen + trainable, trainable },

@@ -55,7 +55,7 @@ test('writes adapter, log and recipe, and says what runs and where it went', asy
     assert.is(recipe.model, join(folder, 'model'), 'paths are whole, so the run can be repeated from anywhere');
 
     assert.match(stderr, /compute +(f32|bf16) inputs, f32 sums: /);
-    assert.match(stderr, /kernels +\S+, 1 threads/);
+    assert.match(stderr, /device +cpu: \S+, 1 threads/);
     for (const kind of ['weights', 'adapter', 'gradients', 'optimizer', 'activations', 'runtime', 'peak']) {
       assert.match(stderr, new RegExp(`^  ${kind} +[\\d.]+ [KMG]iB`, 'm'));
     }

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where a run computes and with which numbers: what was asked for, what this machine has, and the reason, in words, of every
+// choice that was left to us.
+import { type Compute, CpuDevice, CudaDevice, type Device, OutOfGpuMemory, preferredCompute } from '../engine/index.js';
+import { UserError } from '../errors.js';
+import { findGpus, native } from '../kernels/index.js';
+
+/** Bytes as people read them: 21.5 GiB. */
+export const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+
+export type DeviceName = 'cpu' | 'cuda';
+
+/** What may be asked for. */
+export interface PlaceRequest {
+  device?: DeviceName | 'auto' | undefined;
+  compute?: Compute | 'auto' | undefined;
+  /** Threads of the CPU's kernels; 0 or nothing: one per core. */
+  threads?: number | undefined;
+}
+
+export interface Place {
+  device: DeviceName;
+  /** Why this device, and what it is. */
+  deviceReason: string;
+  compute: Compute;
+  /** Why this compute type. */
+  computeReason: string;
+}
+
+/** @throws UserError when a GPU is asked for and none can be used */
+export function resolvePlace({ device = 'auto', compute = 'auto' }: PlaceRequest): Place {
+  const where = resolveDevice(device);
+  if (compute !== 'auto') return { ...where, compute, computeReason: 'asked for' };
+  if (where.device === 'cuda') return { ...where, compute: 'bf16', computeReason: 'tensor cores multiply bf16' };
+  const { compute: preferred, reason } = preferredCompute();
+  return { ...where, compute: preferred, computeReason: reason };
+}
+
+function resolveDevice(wanted: DeviceName | 'auto'): Pick<Place, 'device' | 'deviceReason'> {
+  if (wanted === 'cpu') return { device: 'cpu', deviceReason: 'asked for' };
+  const { gpus, missing } = findGpus();
+  if (missing === undefined) {
+    const { name, memoryBytes } = gpus[0]!;
+    return { device: 'cuda', deviceReason: `${name}, ${gib(memoryBytes)}` };
+  }
+  if (wanted === 'auto') return { device: 'cpu', deviceReason: missing };
+  throw new UserError({
+    expected: 'a GPU, for device: cuda',
+    found: missing,
+    remedy: "compute on the CPU ('device: cpu'); 'tacotune doctor' says what this machine has",
+  });
+}
+
+export interface DeviceSettings {
+  threads?: number | undefined;
+  /** On a GPU, optimizer states live in memory that the driver moves between host and GPU. */
+  pagedOptimizer?: boolean | undefined;
+}
+
+export function makeDevice({ device, compute }: Place, { threads, pagedOptimizer }: DeviceSettings = {}): Device {
+  if (threads) native().setThreads(threads);
+  return device === 'cuda'
+    ? new CudaDevice({ compute, pagedOptimizer: pagedOptimizer ?? false })
+    : new CpuDevice({ compute });
+}
+
+/** What the kernels are, for reports: an instruction set and threads, or a GPU. */
+export function kernelsOf({ device, deviceReason }: Place): string {
+  return device === 'cuda' ? deviceReason : `${native().instructionSet()}, ${native().threads()} threads`;
+}
+
+/** Runs `work`; where the GPU's memory did not suffice, the error says what was held and what was planned. */
+export async function withMemoryExplained<T>(
+  planned: Partial<Record<string, number>>,
+  work: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof OutOfGpuMemory) throw explained(error, planned);
+    throw error;
+  }
+}
+
+function explained(error: OutOfGpuMemory, planned: Partial<Record<string, number>>): UserError {
+  const list = (memory: Iterable<[string, number | undefined]>) =>
+    [...memory].map(([kind, bytes]) => `${kind} ${gib(bytes ?? 0)}`).join(', ');
+  return new UserError({
+    expected: `room on the GPU for ${gib(error.wantedBytes)} of ${error.kind} (planned: ${list(Object.entries(planned))})`,
+    found: `${gib(error.freeBytes)} of ${gib(error.totalBytes)} free (held: ${list(error.held)})`,
+    remedy: "end other programs on the GPU, or let 'tacotune plan --device cuda' say what would fit",
+    cause: error,
+  });
+}
