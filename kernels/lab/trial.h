@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One case of one op on two implementations: the reference on the host, the CUDA kernels on whatever the driver drives (a
-// GPU, or the emulator). Operands lie between fences and one element off any alignment; outputs start as NaN.
+// GPU, or the emulator). Operands lie between fences, once at multiples of 64 bytes and once one element off any alignment:
+// kernels load wide in the one case and element by element in the other. Outputs start as NaN.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -60,12 +61,14 @@ class Placed {
 
   template <class T>
   Placed(const std::vector<T>& values, bool output)
-      : size_(sizeof(T)), output_(output), host_(values.size() * sizeof(T)), start_(FENCE + static_cast<Int>(sizeof(T))) {
+      : size_(sizeof(T)), output_(output), host_(values.size() * sizeof(T)) {
     std::memcpy(host_.data(), values.data(), host_.size());
     before_ = host_;
   }
 
-  void place(cuda::Gpu& gpu) {
+  /// @param shift elements by which it is off an alignment
+  void place(cuda::Gpu& gpu, Int shift) {
+    start_ = FENCE + shift * static_cast<Int>(size_);
     std::vector<unsigned char> all(static_cast<size_t>(start_ + bytes() + FENCE), 0xff);
     std::memcpy(all.data() + start_, before_.data(), before_.size());
     address_ = gpu.allocate(static_cast<Int>(all.size()));
@@ -99,7 +102,7 @@ class Placed {
   size_t size_;
   bool output_;
   std::vector<unsigned char> host_, before_;
-  Int start_;
+  Int start_ = FENCE;
   cuda::CUdeviceptr address_ = 0;
 };
 
@@ -126,20 +129,23 @@ class Trial : public Case {
     Outcome outcome;
     for (auto& operand : operands_) operand->rewind();
     call(reference_, true, std::index_sequence_for<P...>());
-    run_on_device(gpu);
-    for (size_t i = 0; i < operands_.size(); i++) {
-      std::vector<unsigned char> got;
-      std::string trouble = operands_[i]->fetch(gpu, got);
-      if (trouble.empty() && operands_[i]->output()) outcome.error = std::max(outcome.error, compare(*operands_[i], got, tolerance, trouble));
-      if (!trouble.empty() && outcome.trouble.empty()) outcome.trouble = "operand " + std::to_string(i) + ": " + trouble;
+    for (const Int shift : {0, 1}) {
+      for (auto& operand : operands_) operand->place(gpu, shift);
+      enqueue(gpu);
+      for (size_t i = 0; i < operands_.size(); i++) {
+        std::vector<unsigned char> got;
+        std::string trouble = operands_[i]->fetch(gpu, got);
+        if (trouble.empty() && operands_[i]->output()) outcome.error = std::max(outcome.error, compare(*operands_[i], got, tolerance, trouble));
+        if (!trouble.empty() && outcome.trouble.empty()) outcome.trouble = (shift ? "unaligned, operand " : "aligned, operand ") + std::to_string(i) + ": " + trouble;
+      }
+      for (auto& operand : operands_) operand->remove(gpu);
     }
     outcome.passed = outcome.trouble.empty();
-    for (auto& operand : operands_) operand->remove(gpu);
     return outcome;
   }
 
   double time(cuda::Gpu& gpu, int repeats) override {
-    for (auto& operand : operands_) operand->place(gpu);
+    for (auto& operand : operands_) operand->place(gpu, 0);
     std::vector<float> times;
     for (int i = -2; i < repeats; i++) {
       const cuda::CUevent start = gpu.record();
@@ -169,10 +175,6 @@ class Trial : public Case {
     if (std::is_integral_v<N>) sizes_.push_back(static_cast<Int>(a));
   }
 
-  void run_on_device(cuda::Gpu& gpu) {
-    for (auto& operand : operands_) operand->place(gpu);
-    enqueue(gpu);
-  }
   void enqueue(cuda::Gpu& gpu) {
     gpu.begin_op(op_number(op), op.c_str(), sizes_.data(), sizes_.size());
     call(device_, false, std::index_sequence_for<P...>());
