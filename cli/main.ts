@@ -38,6 +38,11 @@ const COMMANDS: readonly Entry[] = [
     load: () => import('./profile.js'),
   },
   {
+    usage: 'doctor',
+    description: 'what this machine computes with, and whether it computes rightly',
+    load: () => import('./doctor.js'),
+  },
+  {
     usage: 'inspect <path>',
     description: 'what a model, adapter, tokenizer or run is',
     load: () => import('./inspect.js'),

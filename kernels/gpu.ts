@@ -27,6 +27,16 @@ export interface GpuDescription {
   memoryBusBits: number;
 }
 
+/** How an op's cases came out. */
+export interface OpAgreement {
+  passed: number;
+  failed: number;
+  /** Largest error, in units of the root mean square of what is wanted. */
+  error: number;
+  /** The first failures: shape, and what was wrong. */
+  troubles: string[];
+}
+
 /** An opened GPU. Ops are enqueued and return at once; `download` waits without blocking the event loop. */
 export interface NativeGpu extends NativeOps<GpuSpan, GpuSpan, GpuSpan, GpuSpan> {
   readonly description: GpuDescription;
@@ -41,6 +51,10 @@ export interface NativeGpu extends NativeOps<GpuSpan, GpuSpan, GpuSpan, GpuSpan>
   download(address: number, bytes: number): Promise<ArrayBuffer>;
   fillBytes(address: number, value: number, bytes: number): void;
   memory(): { freeBytes: number; totalBytes: number };
+  /** Names of the ops, as in ops.h. */
+  readonly ops: readonly string[];
+  /** Runs an op's own cases on the GPU beside the scalar reference. */
+  checkOp(op: string): OpAgreement;
   synchronize(): void;
   /** Gives scratch memory back. */
   trim(): void;

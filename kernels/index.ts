@@ -9,6 +9,7 @@ export {
   MODULES_VARIABLE,
   modulesFolder,
   type NativeGpu,
+  type OpAgreement,
   openGpu,
 } from './gpu.js';
 export { COMPUTE_TYPE, type NativeOps, STORAGE_TYPE } from './native-ops.js';

@@ -7,6 +7,7 @@ export { type Lint, type LintOptions, lintData } from './data-lint.js';
 export { type Preview, type PreviewOptions, previewData } from './data-preview.js';
 export { dataStats, type SourceStats, type StatsOptions } from './data-stats.js';
 export { type DemoAnswer, type DemoEvent, demo } from './demo.js';
+export { type Diagnosis, type DoctorOptions, diagnose, type OpCheck } from './doctor.js';
 export { type CachedExamples, type CacheOptions, cachedExamples } from './example-cache.js';
 export { type ExportGgufOptions, exportGguf, type GgufExport } from './export-gguf.js';
 export { DEFAULT_NEW_TOKENS, type GenerateRequest, generate } from './generate.js';

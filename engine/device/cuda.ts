@@ -136,6 +136,10 @@ export class CudaDevice extends KernelDevice {
     this.gpu.trim();
   }
 
+  synchronize(): void {
+    this.gpu.synchronize();
+  }
+
   upload(tensor: Tensor, values: Values): void {
     this.gpu.upload(storageOf(tensor).address, values);
   }

@@ -181,6 +181,9 @@ export interface Device extends Ops {
   /** Returns freed memory that is held for reuse to the system; worth it when the shapes of batches change. */
   trim(): void;
 
+  /** Waits until everything that was asked for is done. Only devices whose ops return before they have run have it. */
+  synchronize?(): void;
+
   /** Names the place in the model that the following ops belong to ("layer 3 forward"); only the profile device listens. */
   scope(name: string): void;
 

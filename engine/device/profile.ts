@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The profile device: wraps another device and times every op call. What it records is plain data; tables and trace files
-// are made of it elsewhere. Ops of the wrapped device must have ended when they return (true of cpu).
+// are made of it elsewhere. Where ops only enqueue, it waits after each: times are then those of the op alone, and their sum
+// is more than a step takes without it.
 import { type Cost, costOf, OP_NAMES } from './costs.js';
 import type { Device, F32, OpName, Ops } from './device.js';
 
@@ -28,6 +29,7 @@ export function profileDevice(inner: Device): ProfileDevice {
     return (...args: Parameters<Ops[Op]>): void => {
       const start = performance.now();
       run(...args);
+      inner.synchronize?.();
       const end = performance.now();
       const { flops, bytes } = costOf(op, args);
       calls.push({ op, scope, flops, bytes, startMs: start, durationMs: end - start });
@@ -50,6 +52,7 @@ export function profileDevice(inner: Device): ProfileDevice {
     free: (tensor) => inner.free(tensor),
     view: (tensor, offset, shape) => inner.view(tensor, offset, shape),
     trim: () => inner.trim(),
+    ...(inner.synchronize && { synchronize: () => inner.synchronize?.() }),
     upload: (tensor, values) => inner.upload(tensor, values),
     download: ((tensor: F32) => inner.download(tensor)) as Device['download'],
     adoptWeight: (values) => inner.adoptWeight(values),

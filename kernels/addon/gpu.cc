@@ -6,6 +6,7 @@
 #include "export-op.h"
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/ops.h"
+#include "kernels/lab/trial.h"
 
 namespace tacotune::addon {
 namespace {
@@ -208,6 +209,24 @@ Napi::Value gpu_memory(const Napi::CallbackInfo& info) {
   });
 }
 
+/// checkOp(name) → { passed, failed, error, troubles }: the op's cases on the GPU beside the reference.
+Napi::Value gpu_check_op(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::string op = info[0].IsString() ? info[0].As<Napi::String>().Utf8Value() : "";
+  return guarded(env, [&] {
+    if (lab::op_number(op) == 0) throw std::invalid_argument("checkOp: there is no op '" + op + "'");
+    const lab::Summary summary = lab::check_op(cuda::Gpu::current(), op);
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("passed", summary.passed);
+    object.Set("failed", summary.failed);
+    object.Set("error", summary.error);
+    Napi::Array troubles = Napi::Array::New(env);
+    for (const auto& trouble : summary.troubles) troubles.Set(troubles.Length(), trouble);
+    object.Set("troubles", troubles);
+    return object;
+  });
+}
+
 Napi::Value gpu_synchronize(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     cuda::Gpu::current().synchronize();
@@ -247,7 +266,11 @@ Napi::Value open_gpu(const Napi::CallbackInfo& info) {
     export_ops<OnGpu>(env, object);
     object.Set("description", described(env, gpu.description()));
     object.Set("driverVersion", gpu.driver_version());
+    Napi::Array ops = Napi::Array::New(env);
+    for (const auto& op : lab::all_ops()) ops.Set(ops.Length(), op);
+    object.Set("ops", ops);
     const std::pair<const char*, Napi::Value (*)(const Napi::CallbackInfo&)> functions[] = {
+        {"checkOp", gpu_check_op},
         {"allocate", gpu_allocate}, {"release", gpu_release}, {"upload", gpu_upload},           {"download", gpu_download},       {"fillBytes", gpu_fill_bytes},
         {"memory", gpu_memory},     {"trim", gpu_trim},       {"synchronize", gpu_synchronize}, {"scratchBytes", gpu_scratch_bytes}};
     for (const auto& [name, function] : functions) object.Set(name, Napi::Function::New(env, function, name));

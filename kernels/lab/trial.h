@@ -216,6 +216,14 @@ std::unique_ptr<Case> trial(const char* name, const std::string& shape, void (*r
   return made;
 }
 
+/// Agreement of all cases of an op.
+struct Summary {
+  int passed = 0, failed = 0;
+  double error = 0;                   // largest, in units of the root mean square
+  std::vector<std::string> troubles;  // the first ones: shape and what was wrong
+};
+Summary check_op(cuda::Gpu& gpu, const std::string& op);
+
 /// Every case of every op; `typical` ones are of realistic size, for times.
 std::vector<std::unique_ptr<Case>> cases_of(const std::string& op, bool typical);
 std::vector<std::string> all_ops();

@@ -5,109 +5,28 @@ import {
   type Batch,
   countTargets,
   type Llama,
-  type Stage,
   type StepEvent,
   scheduleFactor,
   TrainingRun,
-  type TrainingSettings,
 } from '../../engine/index.js';
+import { ADAPTERS, goldenLlama, loadGoldenAdapter, peftNameOf } from '../support/golden-model.js';
 import {
-  ADAPTERS,
-  type AdapterCase,
-  type GoldenModel,
-  goldenLlama,
-  loadGoldenAdapter,
-  peftNameOf,
-} from '../support/golden-model.js';
-import { f32, goldenJson, readGolden, relativeL2, relativeToMax, values } from '../support/goldens.js';
+  BATCHES,
+  type GoldenRun,
+  goldenBatches,
+  settingsOf,
+  stageOf,
+  startOf,
+  trainingFacts,
+} from '../support/golden-training.js';
+import { f32, readGolden, relativeL2, relativeToMax, values } from '../support/goldens.js';
 import { onEachInstructionSet, suite } from '../support/harness.js';
 
 const test = suite('train');
 
-interface Run {
-  settings: {
-    model: GoldenModel;
-    nf4: boolean;
-    case: AdapterCase;
-    zero_b: boolean;
-    token_mean: boolean;
-    snapshots: number[];
-    steps: number;
-    accum: number;
-    seq: number;
-    lr: number;
-    betas: [number, number];
-    eps: number;
-    weight_decay: number;
-    clip: number;
-    warmup: number;
-    start: string;
-  };
-  steps: { lr: number; loss: number; grad_norm: number }[];
-  tol_loss_abs: number;
-  tol_grad_norm_rel: number;
-  tol_adapter_abs: Record<string, number> | number;
-  tol_adapter_rel_l2: Record<string, number> | number;
-}
-const facts = () =>
-  goldenJson<{ runs: Record<string, Run>; packing: Record<string, Record<string, number> & { adapter: string }> }>(
-    'train',
-    'train.json',
-  );
-
-const BATCHES: Record<string, string> = { mha_f32: 'mha_f32', mha_f32_tokenmean: 'mha_f32', gqa_nf4: 'gqa_nf4' };
-
-async function* goldenBatches(folder: string): AsyncGenerator<Batch> {
-  const tensors = readGolden('train', folder, 'batches.safetensors');
-  const [n, B, T] = tensors.get('input_ids')!.shape as [number, number, number];
-  const slice = (name: string, i: number) =>
-    Int32Array.from(tensors.get(name)!.data.subarray(i * B * T, (i + 1) * B * T));
-  for (let i = 0; i < n; i++) {
-    yield {
-      B,
-      T,
-      ids: slice('input_ids', i),
-      labels: slice('labels', i),
-      positions: Int32Array.from({ length: B * T }, (_, m) => m % T),
-      segments: slice('attention_mask', i),
-    };
-  }
-}
-
-function settingsOf({ settings: s }: Run): TrainingSettings {
-  return {
-    optimizer: {
-      kind: 'adamw',
-      learningRate: s.lr,
-      beta1: s.betas[0],
-      beta2: s.betas[1],
-      eps: s.eps,
-      weightDecay: s.weight_decay,
-    },
-    schedule: { kind: 'cosine', warmupSteps: s.warmup, totalSteps: s.steps },
-    accumulation: s.accum,
-    maxGradientNorm: s.clip,
-    lossNormalization: s.token_mean ? 'tokens' : 'micro-batches',
-    policy: 'keep-all',
-    seed: 0,
-    maxSkippedSteps: 0,
-    evaluateEvery: 0,
-  };
-}
-
-function startOf(run: Run, compute: 'f32' | 'bf16' = 'f32'): Llama {
-  const { model, nf4, case: adapter, start, zero_b } = run.settings;
-  const llama = goldenLlama(model, { compute, quantization: nf4 ? 'nf4' : 'none', adapter: ADAPTERS[adapter] });
-  loadGoldenAdapter(llama, readGolden('forward', model, adapter, 'adapter', 'adapter_model.safetensors'), zero_b);
-  assert.match(start, adapter);
-  return llama;
-}
-
-const stageOf = (batches: AsyncIterable<Batch>): Stage => ({ name: 'only', learningRateFactor: 1, end: {}, batches });
-
 for (const name of Object.keys(BATCHES)) {
   test(`${name}: the trajectory of 20 steps and the adapters on its way`, async () => {
-    const run = facts().runs[name]!;
+    const run = trainingFacts().runs[name]!;
     await onEachInstructionSet(async (set) => {
       const llama = startOf(run);
       let step = 0;
@@ -134,7 +53,7 @@ for (const name of Object.keys(BATCHES)) {
   });
 }
 
-async function compareAdapter(llama: Llama, run: Run, name: string, step: number, set: string): Promise<void> {
+async function compareAdapter(llama: Llama, run: GoldenRun, name: string, step: number, set: string): Promise<void> {
   const golden = readGolden('train', name, `adapter_step${step}.safetensors`);
   const at = (tolerance: Record<string, number> | number) =>
     typeof tolerance === 'number' ? tolerance : tolerance[String(step)]!;
@@ -151,9 +70,9 @@ async function compareAdapter(llama: Llama, run: Run, name: string, step: number
 }
 
 test('bf16 compute follows the trajectory within 1 % of the loss', async () => {
-  const run = facts().runs['gqa_nf4']!;
+  const run = trainingFacts().runs['gqa_nf4']!;
   await onEachInstructionSet(async (set) => {
-    const llama = startOf(run, 'bf16');
+    const llama = startOf(run, { compute: 'bf16' });
     let step = 0;
     for await (const event of new TrainingRun(llama, [stageOf(goldenBatches('gqa_nf4'))], settingsOf(run))) {
       if (event.type !== 'step') continue;
@@ -166,7 +85,7 @@ test('bf16 compute follows the trajectory within 1 % of the loss', async () => {
 
 for (const model of ['mha', 'llama3rope'] as const) {
   test(`${model}: packed rows give the loss and gradients of separate rows`, async () => {
-    const fact = facts().packing[model]!;
+    const fact = trainingFacts().packing[model]!;
     const golden = readGolden('train', `packing_${model}.safetensors`);
     const get = (name: string) => Int32Array.from(values(golden, name));
     const ids = get('input_ids');
@@ -224,7 +143,7 @@ test('schedules rise, stay and fall as transformers has them', () => {
 });
 
 test('a loss that is not finite skips the step, says where it arose, and ends the run at the limit', async () => {
-  const run = facts().runs['mha_f32']!;
+  const run = trainingFacts().runs['mha_f32']!;
   const llama = startOf(run);
   const poisoned = llama.parameters!.get('layers.1.q.B');
   llama.device.upload(poisoned.value, new Float32Array(poisoned.value.size).fill(Number.NaN));

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// Child of ops.test.ts: runs every case of the op tables on the GPU that the driver drives and compares with the reference.
+// Prints one JSON line an op.
+import { type GpuSpan, type NativeGpu, openGpu } from '../../kernels/index.js';
+import { opTables } from '../ops/cases.js';
+import { difference, execute, sameBits, under } from '../ops/execute.js';
+import {
+  type Arguments,
+  describeShape,
+  makeArguments,
+  type Operand,
+  type OpName,
+  type OpTable,
+  type Tolerance,
+  type Values,
+} from '../ops/op-table.js';
+
+const FENCE_BYTES = 64;
+
+/** What bf16 products differ by on a GPU: both sides round factors alike, but fused ops round once more inside. */
+const BF16: Partial<Record<OpName, Tolerance>> = {
+  crossEntropyForwardBackward: {
+    error: 3e-2,
+    floor: 'rms',
+    reason: 'the gradient of the logits is rounded to bf16 before its product',
+  },
+};
+
+/** Bytes that differ: codes of 8-bit states may tip over where a quotient is rounded otherwise. */
+const CODES: Partial<Record<OpName, Tolerance>> = {
+  adamw8bit: { error: 1e-5, floor: 1e-3, codes: 0.002, reason: 'a value half-way between two codes' },
+};
+
+interface Placed {
+  operand: Operand;
+  span: GpuSpan;
+  start: number;
+  bytes: number;
+  address: number;
+}
+
+function place(gpu: NativeGpu, operand: Operand, shift: number): Placed {
+  const { values } = operand;
+  const start = FENCE_BYTES + shift * values.BYTES_PER_ELEMENT;
+  const all = new Uint8Array(start + values.byteLength + FENCE_BYTES).fill(0xff);
+  all.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), start);
+  const address = gpu.allocate(all.length, false);
+  gpu.upload(address, all);
+  const span = { address: address + start, count: values.length, elementBytes: values.BYTES_PER_ELEMENT };
+  return { operand, span, start, bytes: all.length, address };
+}
+
+async function fetched(gpu: NativeGpu, name: string, { operand, start, bytes, address }: Placed): Promise<Values> {
+  const all = new Uint8Array(await gpu.download(address, bytes));
+  gpu.release(address);
+  const { values, role } = operand;
+  const end = start + values.byteLength;
+  for (let i = 0; i < all.length; i++) {
+    if ((i < start || i >= end) && all[i] !== 0xff) throw new Error(`wrote outside of ${name}, at byte ${i - start}`);
+  }
+  const View = values.constructor as new (buffer: ArrayBuffer) => Values;
+  const got = new View(all.slice(start, end).buffer as ArrayBuffer);
+  if (role === 'in' && !sameBits(got, values)) throw new Error(`changed its input ${name}`);
+  return got;
+}
+
+/** Calls an op on the GPU, as execute() does on the CPU. */
+async function executeOnGpu(
+  gpu: NativeGpu,
+  op: OpName,
+  args: Arguments,
+  shift: number,
+): Promise<Record<string, Values>> {
+  const placed = Object.entries(args).map(
+    ([name, value]) => [name, typeof value === 'number' ? value : place(gpu, value, shift)] as const,
+  );
+  const list = placed.map(([, value]) => (typeof value === 'number' ? value : value.span));
+  (gpu[op] as (...list: unknown[]) => void)(...list);
+  const outputs: Record<string, Values> = {};
+  for (const [name, value] of placed) {
+    if (typeof value === 'number') continue;
+    const got = await fetched(gpu, name, value);
+    if (value.operand.role !== 'in') outputs[name] = got;
+  }
+  return outputs;
+}
+
+function toleranceOf(op: OpName, { tolerance }: OpTable, shape: Record<string, number>): Tolerance {
+  return (shape['compute'] === 1 ? BF16[op] : undefined) ?? CODES[op] ?? tolerance;
+}
+
+async function check(gpu: NativeGpu, op: OpName): Promise<{ op: OpName; cases: number; troubles: string[] }> {
+  const definition = opTables[op];
+  const troubles: string[] = [];
+  let cases = 0;
+  for (const [i, shape] of definition.shapes.entries()) {
+    const args = makeArguments(op, definition, shape);
+    const want = under('reference', 1, () => execute(op, args));
+    cases++;
+    try {
+      const got = await executeOnGpu(gpu, op, args, i % 2);
+      for (const [name, values] of Object.entries(want)) {
+        const trouble = difference(values, got[name]!, toleranceOf(op, definition, shape));
+        if (trouble) troubles.push(`${describeShape(shape)}: ${name}: ${trouble}`);
+      }
+    } catch (error) {
+      troubles.push(`${describeShape(shape)}: ${(error as Error).message}`);
+    }
+  }
+  return { op, cases, troubles };
+}
+
+const gpu = openGpu();
+const words = process.argv.slice(2);
+for (const op of Object.keys(opTables) as OpName[]) {
+  if (words.length > 0 && !words.some((word) => op.toLowerCase().includes(word.toLowerCase()))) continue;
+  console.log(JSON.stringify(await check(gpu, op)));
+}
