@@ -73,8 +73,8 @@ struct Function {
 class Gpu {
  public:
   explicit Gpu(const Settings& settings_) : settings(settings_), memory(settings_.memory_bytes), streams(settings_.streams), null_stream(streams.create(true)) {
-    streams.before_work = [this] { memory.open(); };
-    streams.after_work = [this] { memory.close(); };
+    streams.open_memory = [this] { memory.open(); };
+    streams.close_memory = [this] { memory.close(); };
     streams.failed = [this] { return sticky != SUCCESS; };
   }
   Settings settings;

@@ -7,10 +7,9 @@ template <class Work>
 void Streams::working(Work work) {
   if (working_) return work();
   working_ = true;
-  before_work();
   work();
-  after_work();
-  working_ = false;
+  if (open_) close_memory();
+  working_ = open_ = false;
 }
 
 std::shared_ptr<Stream> Streams::create(bool blocking) {
@@ -60,6 +59,8 @@ void Streams::run_next(Stream& stream) {
   stream.queue.pop_front();
   switch (operation.kind) {
     case Operation::Kind::KERNEL:
+      if (!open_) open_memory(), open_ = true;
+      [[fallthrough]];
     case Operation::Kind::COPY:
       if (!failed()) operation.run();
       break;

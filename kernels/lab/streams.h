@@ -47,8 +47,8 @@ class Stream {
 class Streams {
  public:
   explicit Streams(StreamOrder order) : order_(order) {}
-  /// Called around every stretch of work, so that memory is open only then.
-  std::function<void()> before_work, after_work;
+  /// Called before the first kernel of a stretch of work and after the stretch: memory is open only between them.
+  std::function<void()> open_memory, close_memory;
   /// Whether to drop work instead of running it: an earlier operation has failed.
   std::function<bool()> failed;
 
@@ -73,7 +73,7 @@ class Streams {
 
   StreamOrder order_;
   std::set<std::shared_ptr<Stream>> streams_;
-  bool working_ = false;
+  bool working_ = false, open_ = false;
 };
 
 }  // namespace tacotune::cuda::emulator
