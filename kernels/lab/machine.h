@@ -19,9 +19,6 @@ struct Options {
   uint32_t shared_limit = 227 * 1024;  // bytes a block can have
 };
 
-/// Reads TACOTUNE_EMULATOR_ORDER and TACOTUNE_EMULATOR_COPIES. Returns an empty string, or what was expected and found.
-std::string options_from_environment(Options& options);
-
 enum class Failure : uint8_t { NONE, INVALID_LAUNCH, ILLEGAL_ADDRESS, MISALIGNED, OTHER };
 
 struct Outcome {

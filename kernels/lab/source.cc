@@ -45,7 +45,7 @@ std::string look_up(const void* pc) {
 }  // namespace
 
 std::string source_line(const void* pc) {
-  static std::map<const void*, std::string> known;
+  static auto& known = *new std::map<const void*, std::string>;
   auto [entry, fresh] = known.try_emplace(pc);
   if (fresh) entry->second = look_up(pc);
   return entry->second;
