@@ -6,7 +6,7 @@
 #include "export-op.h"
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/ops.h"
-#include "kernels/lab/trial.h"
+#include "kernels/lab/harness/trial.h"
 
 namespace tacotune::addon {
 namespace {

@@ -2,7 +2,7 @@
 // The kernels' own bench and judge, without Node: runs every op's cases through the CUDA driver (or the emulator named by
 // TACOTUNE_CUDA_DRIVER), compares with the reference, and with --time says how much of the card's peak each reaches.
 //
-//     make -C kernels/lab harness && build/lab/harness            agreement of all ops
+//     make -C kernels/lab/harness && build/lab/harness            agreement of all ops
 //     build/lab/harness linear attention --time                   and times, of the ops whose names contain a word
 //
 // Options: --modules FOLDER (default build/cuda, or TACOTUNE_CUDA_MODULES), --gpu N, --repeats N, --json.
