@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+// The linear ops, and the choice of a kernel for a product: what linear.h promises.
+#include "linear.h"
+
+#include <algorithm>
+
+#include "gemm.h"
+#include "gemm_f32.h"
+#include "gemv.h"
+#include "operands.h"
+#include "ops.h"
+
+namespace tacotune::cuda {
+namespace {
+
+constexpr Int ENOUGH_TILES = 128;     // about one for each multiprocessor of a large GPU
+constexpr Int LEAST_SPLIT_DEPTH = 128;
+constexpr Int FLAT_ROWS = 64;         // up to so many rows, tiles of 32 waste less than tiles of 128
+constexpr Int NARROW_COLUMNS = NarrowTile::COLUMNS;
+constexpr Int BLOCK = 64;             // NF4_BLOCK of quant.h
+
+Int round_up(Int n, Int multiple) { return ceil_div(n, multiple) * multiple; }
+bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
+
+/// Whether the tensor cores' kernels can copy the matrix as it is.
+bool is_ready(const Matrix& x) {
+  if (x.type == STORE_NF4) return aligned(x.data) && x.width % BLOCK == 0;
+  return x.type != STORE_F32 && aligned(x.data) && x.pitch % OPERAND_CHUNK == 0;
+}
+
+struct Choice {
+  const char* kernel;
+  int rows, columns;  // of a tile
+  int threads;
+  int shared_bytes;
+};
+using Signature = void(Product);
+
+template <class Kernel, class Tile>
+Choice tensor(bool nf4 = false) {
+  static_assert(std::is_same_v<typename Kernel::Signature, Signature>, "all kernels of products are launched alike");
+  return {Kernel::symbol, Tile::ROWS, Tile::COLUMNS, TILE_THREADS, shared_bytes_of<Tile>(nf4)};
+}
+template <class Kernel>
+Choice plain() {
+  static_assert(std::is_same_v<typename Kernel::Signature, Signature>, "all kernels of products are launched alike");
+  return {Kernel::symbol, F32_TILE, F32_TILE, F32_THREADS, 0};
+}
+
+Choice choose_bf16(Pattern pattern, Int b_type, Int M, Int N) {
+  const bool flat = M <= FLAT_ROWS, narrow = !flat && N <= NARROW_COLUMNS && b_type == STORE_BF16;
+  switch (pattern) {
+    case Pattern::FORWARD:
+      if (b_type == STORE_NF4) return flat ? tensor<gemm_forward_nf4_flat_kernel, FlatTile>(true) : tensor<gemm_forward_nf4_square_kernel, SquareTile>(true);
+      if (b_type == STORE_F16) return flat ? tensor<gemm_forward_f16_flat_kernel, FlatTile>() : tensor<gemm_forward_f16_square_kernel, SquareTile>();
+      if (narrow) return tensor<gemm_forward_bf16_narrow_kernel, NarrowTile>();
+      return flat ? tensor<gemm_forward_bf16_flat_kernel, FlatTile>() : tensor<gemm_forward_bf16_square_kernel, SquareTile>();
+    case Pattern::BACKWARD:
+      if (b_type == STORE_NF4) return flat ? tensor<gemm_backward_nf4_flat_kernel, FlatTile>(true) : tensor<gemm_backward_nf4_square_kernel, SquareTile>(true);
+      if (b_type == STORE_F16) return flat ? tensor<gemm_backward_f16_flat_kernel, FlatTile>() : tensor<gemm_backward_f16_square_kernel, SquareTile>();
+      if (narrow) return tensor<gemm_backward_bf16_narrow_kernel, NarrowTile>();
+      return flat ? tensor<gemm_backward_bf16_flat_kernel, FlatTile>() : tensor<gemm_backward_bf16_square_kernel, SquareTile>();
+    default:
+      if (narrow) return tensor<gemm_weight_narrow_kernel, NarrowTile>();
+      return flat ? tensor<gemm_weight_flat_kernel, FlatTile>() : tensor<gemm_weight_square_kernel, SquareTile>();
+  }
+}
+
+Choice choose_f32(Pattern pattern, Int b_type) {
+  switch (pattern) {
+    case Pattern::FORWARD:
+      if (b_type == STORE_NF4) return plain<gemm_f32_forward_nf4_kernel>();
+      if (b_type == STORE_F16) return plain<gemm_f32_forward_f16_kernel>();
+      return b_type == STORE_BF16 ? plain<gemm_f32_forward_bf16_kernel>() : plain<gemm_f32_forward_f32_kernel>();
+    case Pattern::BACKWARD:
+      if (b_type == STORE_NF4) return plain<gemm_f32_backward_nf4_kernel>();
+      if (b_type == STORE_F16) return plain<gemm_f32_backward_f16_kernel>();
+      return b_type == STORE_BF16 ? plain<gemm_f32_backward_bf16_kernel>() : plain<gemm_f32_backward_f32_kernel>();
+    default: return plain<gemm_f32_weight_kernel>();
+  }
+}
+
+/// Runs a product whose operands its kernel can take, in as many parts of its depth as fill a GPU.
+void run(const Choice& choice, Product p) {
+  const Int down = ceil_div(p.M, choice.rows), across = ceil_div(p.N, choice.columns);
+  const Int wanted = down * across >= ENOUGH_TILES ? 1 : std::max<Int>(1, std::min(ceil_div(ENOUGH_TILES, down * across), p.D / LEAST_SPLIT_DEPTH));
+  p.split_depth = std::max<Int>(TILE_DEPTH, round_up(ceil_div(p.D, wanted), TILE_DEPTH));
+  const Int splits = std::max<Int>(1, ceil_div(p.D, p.split_depth));
+  const Product whole = p;
+  if (splits > 1) {
+    p.out = scratch_of<float>(splits * p.M * p.N);
+    p.out_pitch = p.N, p.split_stride = p.M * p.N;
+    p.alpha = 1.0f, p.accumulate = 0;
+  }
+  launch_checked(choice.kernel, static_cast<Signature*>(nullptr), {down, across, splits}, choice.threads, choice.shared_bytes, p);
+  if (splits > 1)
+    launch<sum_splits_kernel>(grid_for(p.M * p.N, OPERAND_THREADS), OPERAND_THREADS, 0, whole.out, whole.out_pitch, p.out, splits, p.M, p.N, whole.alpha,
+                              whole.accumulate);
+}
+
+/// The forward product of a few rows, which reads each weight once.
+void run_gemv(float* out, const Matrix& inp, const Matrix& weight, float alpha, Int accumulate) {
+  const Gemv p = {out,   static_cast<const float*>(inp.data), weight.data, weight.absmax_codes, weight.absmax, weight.absmax_offset,
+                  alpha, accumulate, inp.lines, weight.lines, weight.width};
+  const auto with = [&](const char* kernel) {
+    launch_checked(kernel, static_cast<gemv_nf4_kernel::Signature*>(nullptr), grid_for(p.N, GEMV_COLUMNS), GEMV_THREADS, 0, p);
+  };
+  if (weight.type == STORE_NF4) with(gemv_nf4_kernel::symbol);
+  else if (weight.type == STORE_F16) with(gemv_f16_kernel::symbol);
+  else if (weight.type == STORE_BF16) with(gemv_bf16_kernel::symbol);
+  else with(gemv_f32_kernel::symbol);
+}
+
+bool suits_gemv(Pattern pattern, const Matrix& a, const Matrix& b, const Rows& rows) {
+  return pattern == Pattern::FORWARD && a.lines <= GEMV_ROWS && a.type == STORE_F32 && rows.count == nullptr && b.width > 0 &&
+         (is_ready(b) || (b.type == STORE_F32 && aligned(b.data) && b.width % OPERAND_CHUNK == 0));
+}
+
+Matrix nf4_matrix(U8In codes, U8In absmax_codes, F32In absmax, float absmax_offset, Int N, Int K) {
+  return {codes.data, STORE_NF4, N, K, K, absmax_codes.count ? absmax_codes.data : nullptr, absmax.data, absmax_offset};
+}
+
+}  // namespace
+
+Matrix bf16_matrix(const Matrix& matrix) {
+  if (matrix.type == STORE_BF16 && is_ready(matrix)) return matrix;
+  const Int pitch = round_up(matrix.width, OPERAND_CHUNK), elements = matrix.lines * pitch;
+  uint16_t* const copy = scratch_of<uint16_t>(elements);
+  const Grid grid = grid_for(elements / OPERAND_CHUNK, OPERAND_THREADS);
+  if (matrix.type == STORE_NF4)
+    launch<nf4_to_bf16_kernel>(grid, OPERAND_THREADS, 0, copy, static_cast<const uint8_t*>(matrix.data), matrix.absmax_codes, matrix.absmax, matrix.absmax_offset,
+                               matrix.lines, matrix.width, pitch);
+  else launch<to_bf16_kernel>(grid, OPERAND_THREADS, 0, copy, matrix.data, matrix.type, matrix.lines, matrix.width, pitch);
+  return {copy, STORE_BF16, matrix.lines, matrix.width, pitch};
+}
+
+void product(Pattern pattern, float* out, Int out_pitch, const Matrix& a, const Matrix& b, float alpha, Int accumulate, Int compute, Rows rows) {
+  const Int M = pattern == Pattern::WEIGHT ? a.width : a.lines, N = pattern == Pattern::FORWARD ? b.lines : b.width;
+  const Int D = pattern == Pattern::WEIGHT ? a.lines : a.width;
+  if (M == 0 || N == 0) return;
+  if (compute == COMPUTE_BF16 && out_pitch == N && suits_gemv(pattern, a, b, rows)) return run_gemv(out, a, b, alpha, accumulate);
+  const bool tensor_cores = compute == COMPUTE_BF16;
+  const Matrix left = tensor_cores ? bf16_matrix(a) : a, right = tensor_cores && !is_ready(b) ? bf16_matrix(b) : b;
+  Product p = {};
+  p.out = out, p.out_pitch = out_pitch, p.alpha = alpha, p.accumulate = accumulate;
+  p.a = left.data, p.a_pitch = left.pitch;
+  p.b = right.data, p.b_pitch = right.pitch;
+  p.absmax_codes = right.absmax_codes, p.absmax = right.absmax, p.absmax_offset = right.absmax_offset;
+  p.M = M, p.N = N, p.D = D;
+  p.row_count = rows.count, p.first_row = rows.first;
+  run(tensor_cores ? choose_bf16(pattern, right.type, M, N) : choose_f32(pattern, right.type), p);
+}
+
+void linear_forward(F32Out out, F32In inp, BytesIn weight, Int weight_type, Int M, Int N, Int K, float alpha, Int accumulate, Int compute) {
+  product(Pattern::FORWARD, out.data, N, dense_matrix(inp.data, STORE_F32, M, K), dense_matrix(weight.data, weight_type, N, K), alpha, accumulate, compute);
+}
+
+void linear_backward(F32Out dinp, F32In dout, BytesIn weight, Int weight_type, Int M, Int N, Int K, float alpha, Int accumulate, Int compute) {
+  product(Pattern::BACKWARD, dinp.data, K, dense_matrix(dout.data, STORE_F32, M, N), dense_matrix(weight.data, weight_type, N, K), alpha, accumulate, compute);
+}
+
+void linear_weight_backward(F32Out dweight, F32In dout, F32In inp, Int M, Int N, Int K, float alpha, Int compute) {
+  product(Pattern::WEIGHT, dweight.data, K, dense_matrix(dout.data, STORE_F32, M, N), dense_matrix(inp.data, STORE_F32, M, K), alpha, 1, compute);
+}
+
+void linear_nf4_forward(F32Out out, F32In inp, U8In codes, U8In absmax_codes, F32In absmax, float absmax_offset, Int M, Int N, Int K, Int accumulate, Int compute) {
+  product(Pattern::FORWARD, out.data, N, dense_matrix(inp.data, STORE_F32, M, K), nf4_matrix(codes, absmax_codes, absmax, absmax_offset, N, K), 1.0f, accumulate,
+          compute);
+}
+
+void linear_nf4_backward(F32Out dinp, F32In dout, U8In codes, U8In absmax_codes, F32In absmax, float absmax_offset, Int M, Int N, Int K, Int accumulate, Int compute) {
+  product(Pattern::BACKWARD, dinp.data, K, dense_matrix(dout.data, STORE_F32, M, N), nf4_matrix(codes, absmax_codes, absmax, absmax_offset, N, K), 1.0f, accumulate,
+          compute);
+}
+
+}  // namespace tacotune::cuda

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// Matrix products as the host half of an op asks for them: any operands, any sizes, either compute type. It picks a kernel and
+// its tiles by shape, makes operands ready for it, and splits the depth where a result has too few tiles to fill a GPU. What
+// is picked depends on shapes (and alignment), never on the GPU: the same bits on all of them.
+//
+// Scratch of one product M×N over depth D, in bytes; `up` rounds to a multiple of 8:
+//
+//     compute bf16    A of f32 (always so in the linear ops)            2·M·up(D)     weight gradients: 2·D·up(M)
+//                     B of f32 (LoRA, weight gradients)                 2·N·up(D)     where lines lie across: 2·D·up(N)
+//                     B of bf16 or f16                                  0, or as of f32 where K % 8 ≠ 0 or it is unaligned
+//                     B of NF4                                          0, or as of f32 where K % 64 ≠ 0 or it is unaligned
+//                     M ≤ 8, forward, B aligned as above                nothing at all
+//     either          splits(M, N, D) > 1                               4·splits·M·N
+//
+// With tiles of 32×128 (M ≤ 64), 128×64 (N ≤ 64, B of bf16) or 128×128 in bf16, and 64×64 in f32:
+//
+//     tiles  = ⌈M/rows⌉·⌈N/columns⌉         splits = 1 where tiles ≥ 128, else min(⌈128/tiles⌉, ⌊D/128⌋), at least 1
+#pragma once
+#include "launch.h"
+
+namespace tacotune::cuda {
+
+constexpr Int STORE_NF4 = 3;  // beside the StorageTypes of a dense matrix
+
+/// A matrix in device memory, line after line.
+struct Matrix {
+  const void* data;  // NF4: the codes
+  Int type;          // StorageType or STORE_NF4
+  Int lines, width;
+  Int pitch;         // elements from line to line
+  const uint8_t* absmax_codes = nullptr;  // NF4: as in ops.h, null where they are empty
+  const float* absmax = nullptr;
+  float absmax_offset = 0;
+};
+
+inline Matrix dense_matrix(const void* data, Int type, Int lines, Int width) { return {data, type, lines, width, width}; }
+
+/// The matrix as bf16 that the tensor cores can take, in scratch unless it is that already.
+Matrix bf16_matrix(const Matrix& matrix);
+
+enum class Pattern {
+  FORWARD,   // out (M,N) = a (M,D) · b (N,D)ᵀ
+  BACKWARD,  // out (M,N) = a (M,D) · b (D,N)
+  WEIGHT,    // out (M,N) = a (D,M)ᵀ · b (D,N)
+};
+
+/// Lines of `a` that hold anything, where only the device knows: those before *count - first. Null: all of them.
+struct Rows {
+  const int32_t* count = nullptr;
+  Int first = 0;
+};
+
+/// out (M,N), its rows `out_pitch` apart, = alpha·product, plus out where `accumulate`. Rows of `out` that belong to no line of
+/// `a` may or may not be written.
+void product(Pattern pattern, float* out, Int out_pitch, const Matrix& a, const Matrix& b, float alpha, Int accumulate, Int compute, Rows rows = {});
+
+}  // namespace tacotune::cuda
