@@ -25,6 +25,8 @@ import { BufferPool } from './pool.js';
 
 interface NativeTensor<D extends DType = DType> extends Tensor<D> {
   readonly storage: Values;
+  /** The memory is someone else's. */
+  readonly adopted?: true;
 }
 
 export interface CpuDeviceOptions {
@@ -61,6 +63,7 @@ export class CpuDevice extends KernelDevice {
   }
 
   free(tensor: Tensor): void {
+    if ((tensor as NativeTensor).adopted) return;
     this.#pool.give(valuesOf(tensor).buffer as ArrayBuffer);
   }
 
@@ -153,7 +156,7 @@ function arrayOver(dtype: DType, buffer: ArrayBuffer, byteOffset: number, size: 
 
 /** A tensor over values that someone else owns. */
 function adopted<D extends DType>(dtype: D, shape: readonly number[], values: Values): Tensor<D> {
-  return { dtype, shape, size: values.length, kind: 'weights', storage: values } as NativeTensor<D>;
+  return { dtype, shape, size: values.length, kind: 'weights', storage: values, adopted: true } as NativeTensor<D>;
 }
 
 const valuesOf = (tensor: Tensor): Values => (tensor as NativeTensor).storage;

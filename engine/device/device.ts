@@ -174,7 +174,7 @@ export interface Device extends Ops {
 
   /** New memory with undefined contents. */
   allocate<D extends DType = 'f32'>(kind: MemoryKind, shape: readonly number[], dtype?: D): Tensor<D>;
-  /** Gives memory back for reuse. Views of it, and other handles made from it, are dead. */
+  /** Gives memory back for reuse, that of taken weights too. Views of it, and other handles made from it, are dead. */
   free(tensor: Tensor): void;
   /** A part of a tensor, from element `offset` on, under another shape; shares its memory. */
   view<D extends DType>(tensor: Tensor<D>, offset: number, shape: readonly number[]): Tensor<D>;

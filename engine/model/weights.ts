@@ -41,29 +41,30 @@ export function loadFrozen(
   source: WeightSource,
   quantization: Quantization,
 ): LoadedWeights {
-  const owned: (Dense | F32)[] = [];
+  const owned: Weight[] = [];
   const take = <T extends Weight>(name: WeightName, make: (values: WeightValues) => T): T => {
     const weight = make(source.weight(name));
     source.done?.(name);
+    owned.push(weight);
     return weight;
   };
   const norm = (name: WeightName): F32 =>
     take(name, (values) => {
       const tensor = device.allocate('weights', [config.width]);
       device.uploadWeight(tensor, values);
-      owned.push(tensor);
       return tensor;
     });
   const dense = (name: WeightName): Dense => take(name, (values) => device.adoptWeight(values));
-  const quantized: Weight[] = [];
   const linear = (layer: number, name: LinearName): Projection => {
     const weightName = `layers.${layer}.${name}` as const;
     const stored = source.nf4?.(weightName);
-    if (stored) return { name, weight: device.adoptNf4(stored) };
+    if (stored) {
+      const weight = device.adoptNf4(stored);
+      owned.push(weight);
+      return { name, weight };
+    }
     if (quantization === 'none') return { name, weight: dense(weightName) };
-    const weight = take(weightName, (values) => device.quantizeWeight(values));
-    quantized.push(weight);
-    return { name, weight };
+    return { name, weight: take(weightName, (values) => device.quantizeWeight(values)) };
   };
   const embedding = dense('embedding');
   const blocks = Array.from({ length: config.layers }, (_, i) =>
@@ -76,10 +77,9 @@ export function loadFrozen(
   const finalNorm = norm('finalNorm');
   const head = config.tiedHead ? embedding : dense('head');
   const dispose = (): void => {
-    for (const tensor of owned) device.free(tensor);
-    for (const weight of quantized) {
-      if (weight.dtype === 'nf4')
-        for (const part of [weight.codes, weight.absmaxCodes, weight.absmax]) device.free(part);
+    for (const weight of owned) {
+      for (const part of weight.dtype === 'nf4' ? [weight.codes, weight.absmaxCodes, weight.absmax] : [weight])
+        device.free(part);
     }
   };
   return { embedding, blocks, finalNorm, head, parameters: undefined, dispose };

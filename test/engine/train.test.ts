@@ -1,72 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 // Training against the goldens: 20 steps of loss, norm, rate and the adapters they lead to, and packed rows against separate ones.
 import * as assert from 'uvu/assert';
-import {
-  type Batch,
-  countTargets,
-  type Llama,
-  type StepEvent,
-  scheduleFactor,
-  TrainingRun,
-} from '../../engine/index.js';
+import { type Batch, countTargets, type StepEvent, scheduleFactor, TrainingRun } from '../../engine/index.js';
 import { ADAPTERS, goldenLlama, loadGoldenAdapter, peftNameOf } from '../support/golden-model.js';
 import {
   BATCHES,
-  type GoldenRun,
+  followGoldenRun,
   goldenBatches,
   settingsOf,
   stageOf,
   startOf,
   trainingFacts,
 } from '../support/golden-training.js';
-import { f32, readGolden, relativeL2, relativeToMax, values } from '../support/goldens.js';
+import { f32, readGolden, relativeToMax, values } from '../support/goldens.js';
 import { onEachInstructionSet, suite } from '../support/harness.js';
 
 const test = suite('train');
 
 for (const name of Object.keys(BATCHES)) {
-  test(`${name}: the trajectory of 20 steps and the adapters on its way`, async () => {
-    const run = trainingFacts().runs[name]!;
-    await onEachInstructionSet(async (set) => {
-      const llama = startOf(run);
-      let step = 0;
-      for await (const event of new TrainingRun(llama, [stageOf(goldenBatches(BATCHES[name]!))], settingsOf(run))) {
-        if (event.type !== 'step') continue;
-        const want = run.steps[step++]!;
-        assert.ok(
-          Math.abs(event.learningRate - want.lr) <= 1e-12,
-          `${set}: step ${step}: rate ${event.learningRate} for ${want.lr}`,
-        );
-        assert.ok(
-          Math.abs(event.loss! - want.loss) <= run.tol_loss_abs,
-          `${set}: step ${step}: loss ${event.loss} for ${want.loss}`,
-        );
-        assert.ok(
-          Math.abs(event.gradNorm! / want.grad_norm - 1) <= run.tol_grad_norm_rel,
-          `${set}: step ${step}: norm ${event.gradNorm} for ${want.grad_norm}`,
-        );
-        if (run.settings.snapshots.includes(step)) await compareAdapter(llama, run, name, step, set);
-      }
-      assert.is(step, run.settings.steps);
-      llama.dispose();
-    });
-  });
-}
-
-async function compareAdapter(llama: Llama, run: GoldenRun, name: string, step: number, set: string): Promise<void> {
-  const golden = readGolden('train', name, `adapter_step${step}.safetensors`);
-  const at = (tolerance: Record<string, number> | number) =>
-    typeof tolerance === 'number' ? tolerance : tolerance[String(step)]!;
-  for (const { name: parameter, value } of llama.parameters!.list) {
-    const got = await llama.device.download(value);
-    const want = f32(golden, peftNameOf(parameter));
-    const worst = got.reduce((most, x, i) => Math.max(most, Math.abs(x - want[i]!)), 0);
-    assert.ok(worst <= at(run.tol_adapter_abs), `${set}: after step ${step} ${parameter} is off by ${worst}`);
-    assert.ok(
-      relativeL2(got, want) <= at(run.tol_adapter_rel_l2),
-      `${set}: after step ${step} ${parameter} is off by ${relativeL2(got, want)} (2-norm)`,
-    );
-  }
+  test(`${name}: the trajectory of 20 steps and the adapters on its way`, () =>
+    onEachInstructionSet(async (set) => {
+      await followGoldenRun(name, { where: set });
+    }));
 }
 
 test('bf16 compute follows the trajectory within 1 % of the loss', async () => {

@@ -1,9 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // The training runs of the goldens: settings, batches, the model they start from. Devices are judged by following them.
 import * as assert from 'uvu/assert';
-import type { Batch, Device, Llama, Stage, TrainingSettings } from '../../engine/index.js';
-import { ADAPTERS, type AdapterCase, type GoldenModel, goldenLlama, loadGoldenAdapter } from './golden-model.js';
-import { goldenJson, readGolden } from './goldens.js';
+import {
+  type Batch,
+  type Device,
+  type Llama,
+  type Stage,
+  TrainingRun,
+  type TrainingSettings,
+} from '../../engine/index.js';
+import {
+  ADAPTERS,
+  type AdapterCase,
+  type GoldenModel,
+  goldenLlama,
+  loadGoldenAdapter,
+  peftNameOf,
+} from './golden-model.js';
+import { f32, goldenJson, readGolden, relativeL2 } from './goldens.js';
 
 export interface GoldenRun {
   settings: {
@@ -91,3 +105,53 @@ export const stageOf = (batches: AsyncIterable<Batch>): Stage => ({
   end: {},
   batches,
 });
+
+/** Trains a golden run, or its first steps, and holds every step, and the adapters on its way, to the reference. Returns the largest distances. */
+export async function followGoldenRun(
+  name: string,
+  { where, device, steps }: { where: string; device?: Device | undefined; steps?: number },
+): Promise<{ steps: number; loss: number; gradNorm: number }> {
+  const run = trainingFacts().runs[name]!;
+  const off = { loss: 0, gradNorm: 0 };
+  const llama = startOf(run, device && { device });
+  let step = 0;
+  for await (const event of new TrainingRun(llama, [stageOf(goldenBatches(BATCHES[name]!))], settingsOf(run))) {
+    if (event.type !== 'step') continue;
+    const want = run.steps[step++]!;
+    assert.ok(
+      Math.abs(event.learningRate - want.lr) <= 1e-12,
+      `${where}: step ${step}: rate ${event.learningRate} for ${want.lr}`,
+    );
+    assert.ok(
+      Math.abs(event.loss! - want.loss) <= run.tol_loss_abs,
+      `${where}: step ${step}: loss ${event.loss} for ${want.loss}`,
+    );
+    assert.ok(
+      Math.abs(event.gradNorm! / want.grad_norm - 1) <= run.tol_grad_norm_rel,
+      `${where}: step ${step}: norm ${event.gradNorm} for ${want.grad_norm}`,
+    );
+    off.loss = Math.max(off.loss, Math.abs(event.loss! - want.loss));
+    off.gradNorm = Math.max(off.gradNorm, Math.abs(event.gradNorm! / want.grad_norm - 1));
+    if (run.settings.snapshots.includes(step)) await compareAdapter(llama, run, name, step, where);
+    if (step === steps) break;
+  }
+  assert.is(step, steps ?? run.settings.steps);
+  llama.dispose();
+  return { steps: step, ...off };
+}
+
+async function compareAdapter(llama: Llama, run: GoldenRun, name: string, step: number, where: string): Promise<void> {
+  const golden = readGolden('train', name, `adapter_step${step}.safetensors`);
+  const at = (tolerance: Record<string, number> | number) =>
+    typeof tolerance === 'number' ? tolerance : tolerance[String(step)]!;
+  for (const { name: parameter, value } of llama.parameters!.list) {
+    const got = await llama.device.download(value);
+    const want = f32(golden, peftNameOf(parameter));
+    const worst = got.reduce((most, x, i) => Math.max(most, Math.abs(x - want[i]!)), 0);
+    assert.ok(worst <= at(run.tol_adapter_abs), `${where}: after step ${step} ${parameter} is off by ${worst}`);
+    assert.ok(
+      relativeL2(got, want) <= at(run.tol_adapter_rel_l2),
+      `${where}: after step ${step} ${parameter} is off by ${relativeL2(got, want)} (2-norm)`,
+    );
+  }
+}

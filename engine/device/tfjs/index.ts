@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+// The entrance of engine/device/tfjs/.
+export { TfjsDevice, type TfjsDeviceOptions } from './device.js';
+export { type LoadedTensorFlow, loadTensorFlow } from './load.js';
