@@ -104,7 +104,12 @@ async function measure(way: string, seed: number, steps: number, questions: read
 
 /** Shares of final answers, and of English answers within the chain, that equal the bundled ones. */
 async function exactness(recipe: Recipe, adapter: string, way: string, questions: readonly Row[]) {
-  const model = openForInference({ model: recipe.model, adapter, quantize: recipe.quantize, compute: recipe.compute });
+  const model = await openForInference({
+    model: recipe.model,
+    adapter,
+    quantize: recipe.quantize,
+    compute: recipe.compute,
+  });
   const originals = await englishAnswers();
   let exact = 0;
   let english = 0;

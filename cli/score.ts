@@ -18,7 +18,7 @@ export default command({
     ['score --model models/base --adapter runs/first --input texts.jsonl --output scores.jsonl', 'with an adapter'],
   ],
   async run({ input, output, ...options }) {
-    const model = openForInference(options);
+    const model = await openForInference(options);
     try {
       const signal = interruptSignal('Stopping');
       const scores = score(model, readScoreInputs(input), signal);

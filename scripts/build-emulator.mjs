@@ -88,7 +88,12 @@ async function build(product, kind, kernels, kernelFlags, lab, linkFlags) {
   const target = join(folder, product);
   const stamp = join(folder, `${product}.stamp`);
   const links = objects.join(' ');
-  if (existsSync(target) && existsSync(stamp) && readFileSync(stamp, 'utf8') === links && results.every((r) => !r.fresh))
+  if (
+    existsSync(target) &&
+    existsSync(stamp) &&
+    readFileSync(stamp, 'utf8') === links &&
+    results.every((r) => !r.fresh)
+  )
     return;
   await start(compiler, [...linkFlags, ...objects, '-ldl', '-lpthread', '-o', target], remedy);
   writeFileSync(stamp, links);

@@ -59,7 +59,7 @@ async function ask(
   signal: AbortSignal | undefined,
 ): Promise<DemoAnswer[]> {
   const { model, quantize, compute, threads } = recipe;
-  const opened = openForInference({ model, adapter, quantize, compute, threads });
+  const opened = await openForInference({ model, adapter, quantize, compute, threads });
   try {
     const template = await loadTemplate(recipe.data.template);
     const { tokenizer, llama, files } = opened;

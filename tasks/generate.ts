@@ -33,7 +33,7 @@ export async function* generate(request: GenerateRequest, signal?: AbortSignal):
     yield* continuation(model, request, signal);
     return;
   }
-  const opened = openForInference({ ...request, model });
+  const opened = await openForInference({ ...request, model });
   try {
     yield* continuation(opened, request, signal);
   } finally {

@@ -40,12 +40,12 @@ export interface OpenedModel {
 }
 
 /** A model to run, with its adapter if one is named. */
-export function openForInference(options: ModelOptions): OpenedModel {
+export async function openForInference(options: ModelOptions): Promise<OpenedModel> {
   const files = openModel(options.model);
   try {
     const adapter = options.adapter === undefined ? undefined : readAdapter(options.adapter);
     if (adapter) checkAdapterFits(adapter, files.config, options.adapter!);
-    const device = makeDevice(resolvePlace(options), options);
+    const device = await makeDevice(resolvePlace(options), options);
     const llama = new Llama(device, files.config, files, {
       quantization: options.quantize ?? 'none',
       adapter: adapter && { ...adapter, dropout: 0 },

@@ -57,7 +57,10 @@ export interface DeviceSettings {
   pagedOptimizer?: boolean | undefined;
 }
 
-export function makeDevice({ device, compute }: Place, { threads, pagedOptimizer }: DeviceSettings = {}): Device {
+export async function makeDevice(
+  { device, compute }: Place,
+  { threads, pagedOptimizer }: DeviceSettings = {},
+): Promise<Device> {
   if (threads) native().setThreads(threads);
   return device === 'cuda'
     ? new CudaDevice({ compute, pagedOptimizer: pagedOptimizer ?? false })

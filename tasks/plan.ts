@@ -80,7 +80,7 @@ export async function plan(recipe: Recipe | object, { calibrate = true, gpu }: P
     ...(!fits && { remedy: await remedyFor(checked, shape, place, memory) }),
     step: { tokens: run.tokensPerStep, flopsPerToken: flops / run.tokensPerStep, flops, bytes },
     stages,
-    ...timeOf(checked, shape, place, planned, stages, { calibrate, gpu }),
+    ...(await timeOf(checked, shape, place, planned, stages, { calibrate, gpu })),
   };
 }
 
@@ -163,17 +163,17 @@ function withChange(recipe: Recipe, key: string, value: string | number): Recipe
 }
 
 /** Seconds of a step: from the card's peaks where one was named, else from what this machine is measured to do. */
-function timeOf(
+async function timeOf(
   recipe: Recipe,
   { config }: ModelShape,
   place: Place,
   { plan: run }: PlannedRun,
   stages: readonly StagePlan[],
   { calibrate, gpu }: PlanOptions,
-): Pick<Plan, 'time' | 'card'> {
+): Promise<Pick<Plan, 'time' | 'card'>> {
   if (!gpu && !calibrate) return {};
   const card = gpu && timeOnCard(run, cardOf(gpu), place.compute);
-  const stepSeconds = card ? card.stepSeconds : measuredSeconds(recipe, config, place, run);
+  const stepSeconds = card ? card.stepSeconds : await measuredSeconds(recipe, config, place, run);
   const steps = stages.reduce((sum, stage) => sum + (stage.steps ?? Number.NaN), 0);
   const time = {
     stepSeconds,
@@ -183,13 +183,13 @@ function timeOf(
   return card ? { time, card } : { time };
 }
 
-function measuredSeconds(
+async function measuredSeconds(
   { quantize, batch }: Recipe,
   config: ModelShape['config'],
   place: Place,
   run: RunPlan,
-): number {
-  const device = makeDevice(place);
+): Promise<number> {
+  const device = await makeDevice(place);
   const rates = measureRates(device, { config, quantization: quantize, B: batch.rows, T: batch.context });
   return secondsOfStep(run, rates, measureCeilings(device));
 }

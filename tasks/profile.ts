@@ -72,7 +72,7 @@ export async function profile(
   const place = resolvePlace(recipe);
   const { compute } = place;
   const memory = memoryBudget(recipe, place);
-  const device = profileDevice(makeDevice(place, { threads: recipe.threads }));
+  const device = profileDevice(await makeDevice(place, { threads: recipe.threads }));
   const { model: path, tokenizer, quantize, seed } = recipe;
   const model = openForTraining({
     model: path,

@@ -90,7 +90,7 @@ async function* run(recipe: Recipe, options: TrainOptions, point?: ResumePoint):
   const path = point && settings === 'full' ? point.folder : recipe.model;
   const planned = await planThatFits(recipe, modelShape(path), place, memory);
   const { plan, pagedOptimizer } = planned;
-  const device = makeDevice(place, { threads: recipe.threads, pagedOptimizer });
+  const device = await makeDevice(place, { threads: recipe.threads, pagedOptimizer });
   const open = async () =>
     openForTraining({
       model: path,

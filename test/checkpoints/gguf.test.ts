@@ -56,7 +56,7 @@ test('rows change their order and back', () => {
 });
 
 async function logitsOf(model: string, name: GoldenModel, adapter?: string): Promise<Float32Array> {
-  const opened = openForInference({ model, adapter, compute: 'f32' });
+  const opened = await openForInference({ model, adapter, compute: 'f32' });
   const logits = await opened.llama.logits(goldenInputs(name, 'right'));
   opened.close();
   return logits;

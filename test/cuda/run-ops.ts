@@ -26,11 +26,6 @@ const BF16: Partial<Record<OpName, Tolerance>> = {
   },
 };
 
-/** Bytes that differ: codes of 8-bit states may tip over where a quotient is rounded otherwise. */
-const CODES: Partial<Record<OpName, Tolerance>> = {
-  adamw8bit: { error: 1e-5, floor: 1e-3, codes: 0.002, reason: 'a value half-way between two codes' },
-};
-
 interface Placed {
   operand: Operand;
   span: GpuSpan;
@@ -86,7 +81,7 @@ async function executeOnGpu(
 }
 
 function toleranceOf(op: OpName, { tolerance }: OpTable, shape: Record<string, number>): Tolerance {
-  return (shape['compute'] === 1 ? BF16[op] : undefined) ?? CODES[op] ?? tolerance;
+  return (shape['compute'] === 1 ? BF16[op] : undefined) ?? tolerance;
 }
 
 async function check(gpu: NativeGpu, op: OpName): Promise<{ op: OpName; cases: number; troubles: string[] }> {

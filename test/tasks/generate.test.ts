@@ -32,7 +32,7 @@ async function tokensAfter({ llama }: OpenedModel, prompt: ArrayLike<number>, te
 async function withModel(body: (model: OpenedModel, directory: string) => Promise<void>): Promise<void> {
   await withFolder(async (folder) => {
     const directory = await writeSmallModel(join(folder, 'model'), { ...TINY, maxPositions: 256 });
-    const model = openForInference({ model: directory });
+    const model = await openForInference({ model: directory });
     await body(model, directory);
     model.close();
   });

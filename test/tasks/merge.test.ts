@@ -19,7 +19,7 @@ const models = (name: string) => shared('goldens', 'models', name);
 const adapterOf = (model: GoldenModel, kind = 'r8_all') => shared('goldens', 'forward', model, kind, 'adapter');
 
 async function logitsOf(model: string, name: GoldenModel, adapter?: string): Promise<Float32Array> {
-  const opened = openForInference({ model, adapter, compute: 'f32' });
+  const opened = await openForInference({ model, adapter, compute: 'f32' });
   const logits = await opened.llama.logits(goldenInputs(name, 'right'));
   opened.close();
   return logits;

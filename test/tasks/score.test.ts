@@ -28,7 +28,7 @@ async function all<Item>(items: AsyncIterable<Item>): Promise<Item[]> {
 
 for (const name of ['mha', 'gqa', 'llama3rope'] as const) {
   test(`${name}: token losses equal the reference's`, async () => {
-    const model = openForInference({ model: goldenPath('models', name), compute: 'f32' });
+    const model = await openForInference({ model: goldenPath('models', name), compute: 'f32' });
     const inputs = readGolden('forward', name, 'inputs.safetensors');
     const [ids, labels, mask] = ['input_ids', 'labels', 'attention_mask'].map((key) =>
       Array.from(inputs.get(`right.${key}`)!.data),
@@ -59,10 +59,10 @@ for (const name of ['mha', 'gqa', 'llama3rope'] as const) {
 }
 
 async function withModel(
-  body: (model: ReturnType<typeof openForInference>, folder: string) => Promise<void>,
+  body: (model: Awaited<ReturnType<typeof openForInference>>, folder: string) => Promise<void>,
 ): Promise<void> {
   await withFolder(async (folder) => {
-    const model = openForInference({ model: await writeSmallModel(join(folder, 'model')) });
+    const model = await openForInference({ model: await writeSmallModel(join(folder, 'model')) });
     await body(model, folder);
     model.close();
   });

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// How much scratch memory an op takes on a GPU, from its shapes alone: the formulas of cuda/linear.h, cuda/attention.h and
+// cuda/cross_entropy.h, as upper bounds (operands are taken to be as badly aligned as their sizes allow). One piece of
+// memory serves all ops, so a run holds the largest need. A test holds this and the kernels together.
+
+export type StoredAs = 'f32' | 'bf16' | 'f16' | 'nf4';
+export type Pattern = 'forward' | 'backward' | 'weight';
+
+const ENOUGH_TILES = 128;
+const LEAST_SPLIT_DEPTH = 128;
+const TILE_DEPTH = 32;
+const FLAT_ROWS = 64;
+const NARROW_COLUMNS = 64;
+
+const ceil = (n: number, step: number): number => Math.ceil(n / step) * step;
+/** Each array begins at a multiple of 256 bytes. */
+const array = (bytes: number): number => ceil(bytes, 256);
+
+/** Elements in rows of whole 16-byte pieces. */
+const rounded = (lines: number, width: number): number => array(2 * lines * ceil(width, 8));
+
+/** The results of a depth that is summed in parts. */
+function splits(M: number, N: number, D: number, bf16: boolean, narrows: boolean): number {
+  let [rows, columns] = [64, 64];
+  if (bf16) [rows, columns] = M <= FLAT_ROWS ? [32, 128] : narrows && N <= NARROW_COLUMNS ? [128, 64] : [128, 128];
+  const tiles = Math.ceil(M / rows) * Math.ceil(N / columns);
+  if (tiles >= ENOUGH_TILES || tiles === 0) return 0;
+  const wanted = Math.max(1, Math.min(Math.ceil(ENOUGH_TILES / tiles), Math.floor(D / LEAST_SPLIT_DEPTH)));
+  const depth = Math.max(TILE_DEPTH, ceil(Math.ceil(D / wanted), TILE_DEPTH));
+  const parts = Math.max(1, Math.ceil(D / depth));
+  return parts > 1 ? array(4 * parts * M * N) : 0;
+}
+
+/** A product of `rows` rows with a weight (N,K): out·, dinp· or dweight·. */
+export function linearScratch(
+  pattern: Pattern,
+  { rows, N, K, type, bf16 }: { rows: number; N: number; K: number; type: StoredAs; bf16: boolean },
+): number {
+  const ready = type === 'nf4' ? K % 64 === 0 : type !== 'f32' && K % 8 === 0;
+  const weight = bf16 && !ready ? rounded(N, K) : 0;
+  const narrows = type !== 'f16' && !(type === 'nf4' && ready);
+  switch (pattern) {
+    case 'forward':
+      return (bf16 ? rounded(rows, K) : 0) + weight + splits(rows, N, K, bf16, narrows);
+    case 'backward':
+      return (bf16 ? rounded(rows, N) : 0) + weight + splits(rows, K, N, bf16, narrows);
+    case 'weight':
+      return (bf16 ? rounded(rows, N) + rounded(rows, K) : 0) + splits(N, K, rows, bf16, true);
+  }
+}
+
+export interface AttentionShape {
+  B: number;
+  Tq: number;
+  Tk: number;
+  Hq: number;
+  Hkv: number;
+  D: number;
+}
+
+const LEAST_QUERIES = 16;
+const WIDEST = 128;
+
+export function attentionScratch(
+  pass: 'forward' | 'backward',
+  { B, Tq, Tk, Hq, Hkv, D }: AttentionShape,
+  bf16: boolean,
+): number {
+  const flash = bf16 && Tq >= LEAST_QUERIES && D <= WIDEST;
+  const W = [32, 64, 96, 128].find((width) => width >= D) ?? 0;
+  const [queries, keys] = [B * Tq * Hq, B * Tk * Hkv];
+  const operands = flash ? array(2 * queries * W) + 2 * array(2 * keys * W) : 0;
+  if (pass === 'backward') return array(4 * queries) + operands + (flash ? array(2 * queries * W) : 0);
+  if (flash || queries === 0) return operands;
+  const wanted = Math.min(
+    Math.max(1, Math.ceil(1024 / (queries * Math.ceil(D / 128)))),
+    Math.max(1, Math.ceil(Tk / 256)),
+  );
+  const parts = Math.ceil(Tk / Math.ceil(Tk / wanted));
+  return parts > 1 ? array(4 * queries * parts * (D + 2)) : 0;
+}
