@@ -24,7 +24,10 @@ step('packages', [join(root, 'package-lock.json')], 'node_modules/.package-lock.
 step(
   'addon',
   // The lab is built by scripts of its own, into libraries of its own.
-  [join(root, 'binding.gyp'), ...filesBelow(['kernels'], ['.cc', '.h', '.inc']).filter((file) => !file.includes('/lab/'))],
+  [
+    join(root, 'binding.gyp'),
+    ...filesBelow(['kernels'], ['.cc', '.h', '.inc']).filter((file) => !file.includes('/lab/')),
+  ],
   'build/Release/tacotune.node',
   () => {
     const gyp = join(nodeModules, 'node-gyp', 'bin', 'node-gyp.js');
