@@ -11,7 +11,7 @@
 // how it is compiled, has changed.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { hashOf, inParallel, root, start } from './steps.mjs';
+import { compile, inParallel, root, start } from './steps.mjs';
 
 const compiler = process.env['CXX'] ?? 'g++';
 const remedy = 'Needed: g++ 10 or later.';
@@ -53,35 +53,16 @@ const sourcesIn = (path, ending) =>
         .sort()
     : [];
 
-/** The files that an object was made from, as the compiler listed them (make's syntax), without the system's. */
-function readDependencies(list) {
-  const words = readFileSync(list, 'utf8').replaceAll('\\\n', ' ').split(/\s+/).slice(1);
-  return words.filter((word) => word && !word.startsWith('/')).map((word) => join(root, word));
-}
-
-/** Compiles one source unless what it would give is there. Returns the object's path and whether it is new. */
-async function compile(source, kind, flags) {
-  const stem = join(folder, kind, source.replaceAll('/', '-'));
-  const [object, list, stamp] = [`${stem}.o`, `${stem}.d`, `${stem}.stamp`];
-  const state = () => {
-    const inputs = readDependencies(list);
-    return inputs.every((file) => existsSync(file)) ? hashOf(inputs, [compiler, ...flags].join(' ')) : '';
-  };
-  if ([object, list, stamp].every(existsSync) && readFileSync(stamp, 'utf8') === state())
-    return { object, fresh: false };
-  await start(compiler, [...flags, '-MMD', '-MF', list, '-c', source, '-o', object], remedy);
-  writeFileSync(stamp, state());
-  return { object, fresh: true };
-}
-
 async function build(product, kind, kernels, kernelFlags, lab, linkFlags) {
   const began = Date.now();
-  mkdirSync(join(folder, kind), { recursive: true });
-  mkdirSync(join(folder, 'lab'), { recursive: true });
   const results = [];
+  const job = (source, into, flags) => async () => {
+    const object = join(folder, into, `${source.replaceAll('/', '-')}.o`);
+    results.push(await compile(compiler, [...flags, '-c'], source, object, remedy));
+  };
   const jobs = [
-    ...kernels.map((source) => async () => results.push(await compile(source, kind, kernelFlags))),
-    ...lab.map((source) => async () => results.push(await compile(source, 'lab', forLab))),
+    ...kernels.map((source) => job(source, kind, kernelFlags)),
+    ...lab.map((source) => job(source, 'lab', forLab)),
   ];
   await inParallel(jobs);
   const objects = results.map((result) => result.object).sort();

@@ -87,3 +87,28 @@ export function step(name, inputs, product, work, note = '') {
   writeFileSync(stamp, hash);
   console.error(`${script}: ${name} done in ${((Date.now() - start) / 1000).toFixed(0)} s`);
 }
+
+/** The project's files that an object was made from, as the compiler listed them in make's syntax. */
+function listedIn(list) {
+  const words = readFileSync(list, 'utf8').replaceAll('\\\n', ' ').split(/:\s+/)[1]?.split(/\s+/) ?? [];
+  return words.filter((word) => word && !word.startsWith('/')).map((word) => join(root, word));
+}
+
+/**
+ * Compiles one source into `object` unless what that would give is there: the compiler lists what it included, and the
+ * stamp holds their hash and the command's. Returns whether it is new, and what the compiler said when it made it.
+ */
+export async function compile(command, args, source, object, remedy) {
+  const [list, stamp, words] = ['.d', '.stamp', '.txt'].map((ending) => object + ending);
+  const state = () => {
+    const inputs = listedIn(list);
+    return inputs.every((file) => existsSync(file)) ? hashOf(inputs, [command, ...args].join(' ')) : '';
+  };
+  if ([object, list, stamp, words].every((file) => existsSync(file)) && readFileSync(stamp, 'utf8') === state())
+    return { object, fresh: false, words: readFileSync(words, 'utf8') };
+  mkdirSync(dirname(object), { recursive: true });
+  const said = await start(command, [...args, '-MMD', '-MF', list, source, '-o', object], remedy);
+  writeFileSync(words, said);
+  writeFileSync(stamp, state());
+  return { object, fresh: true, words: said };
+}
