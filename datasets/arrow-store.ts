@@ -9,8 +9,9 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { UserError } from '../errors.js';
 import { native } from '../kernels/index.js';
-import type { ArrowBytes, ArrowFile, ColumnBuffers, ColumnType } from './files/arrow.js';
-import { type Cell, type ColumnBuilder, columnBuilder } from './files/columns.js';
+import { ArrowBytes } from './files/arrow-bytes.js';
+import type { ArrowFile } from './files/arrow-writer.js';
+import { type Cell, type ColumnBuffers, type ColumnBuilder, type ColumnType, columnBuilder } from './files/columns.js';
 
 /** A file of a store. Its bytes are a head (the schema), batches one after the other, and a tail (the footer). */
 export interface Shard {
@@ -20,6 +21,8 @@ export interface Shard {
   /** Where head, batches and tail end, and their checksums; in the same order, one each. */
   ends: number[];
   crc32: number[];
+  /** Of the key column's buffers in each batch: it is also read by itself. */
+  keyCrc32: number[];
   /** Rows of the batches. */
   batchRows: number[];
 }
@@ -35,9 +38,9 @@ const BATCH_ROWS = 4096;
 /** A file is mapped whole; several let one be checked, copied and mapped by itself. */
 const SHARD_BYTES = 256 << 20;
 
-/** Loads the library with the first store. */
-export const loadArrow = () => import('./files/arrow.js');
-export type ArrowLibrary = Awaited<ReturnType<typeof loadArrow>>;
+/** Loads the library with the first store that is written. */
+export const loadArrowWriter = () => import('./files/arrow-writer.js');
+export type ArrowWriter = Awaited<ReturnType<typeof loadArrowWriter>>;
 
 /** Writes rows of cells as files `NAME-00000.arrow`, …. Files are complete after `finish`. */
 export class StoreWriter {
@@ -46,11 +49,13 @@ export class StoreWriter {
   private rows = 0;
   private open: { shard: Shard; hash: Hash; file: ArrowFile; close(): void } | undefined;
 
+  /** @param key the column that `Store.keys` reads */
   constructor(
     private readonly types: readonly ColumnType[],
+    private readonly key: number,
     private readonly folder: StoreFolder,
     private readonly name: string,
-    private readonly library: ArrowLibrary,
+    private readonly library: ArrowWriter,
   ) {}
 
   /** What rows that are not yet written take, with the room for more of them. */
@@ -81,10 +86,9 @@ export class StoreWriter {
     if (this.rows === 0) return;
     this.open ??= this.begin();
     const { shard, file } = this.open;
-    file.batch(
-      this.rows,
-      this.columns.map((column) => column.take()),
-    );
+    const columns = this.columns.map((column) => column.take());
+    file.batch(this.rows, columns);
+    shard.keyCrc32.push(columnCrc32(columns[this.key]!, this.rows));
     shard.rows += this.rows;
     shard.batchRows.push(this.rows);
     this.rows = 0;
@@ -109,7 +113,7 @@ export class StoreWriter {
 
   private begin() {
     const name = `${this.name}-${String(this.shards.length).padStart(5, '0')}.arrow`;
-    const shard: Shard = { file: name, rows: 0, sha256: '', ends: [], crc32: [], batchRows: [] };
+    const shard: Shard = { file: name, rows: 0, sha256: '', ends: [], crc32: [], keyCrc32: [], batchRows: [] };
     this.shards.push(shard);
     const target = this.folder.create(name);
     const hash = createHash('sha256');
@@ -191,7 +195,6 @@ export class Store {
 
   /** Opens shards of a folder, and checks that they are the files that were written. @throws UserError */
   static async open(folder: string, shards: readonly Shard[], columns: readonly ColumnType[]): Promise<Store> {
-    const { ArrowBytes } = await loadArrow();
     const open: OpenShard[] = [];
     let first = 0;
     try {
@@ -234,12 +237,15 @@ export class Store {
     return `${shard.path}, row ${index - shard.first + 1}`;
   }
 
-  /** One column of all batches, in order. Only that column is read from disk, and no checksum compared. */
-  *scan(column: number): Generator<{ rows: number; buffers: ColumnBuffers }> {
+  /** The key column of all batches, in order. Only that column is read from disk. @param key as it was written */
+  *keys(key: number): Generator<{ rows: number; buffers: ColumnBuffers }> {
     for (const { shard, batch } of this.placeOf) {
       this.touch(shard, this.columns * ROW_TOUCH_BYTES);
       const { rows, columns } = attemptRead(shard.path, () => shard.bytes.batch(batch));
-      yield { rows, buffers: columns[column]! };
+      const { keyCrc32, batchRows } = shard.shard;
+      if (rows !== batchRows[batch] || columnCrc32(columns[key]!, rows) !== keyCrc32[batch])
+        throw damaged(shard.path, `other bytes in batch ${batch}`);
+      yield { rows, buffers: columns[key]! };
     }
   }
 
@@ -303,6 +309,13 @@ function mapWhole(path: string, { ends }: Shard): ArrayBuffer {
   }
 }
 
+/** Of a column's buffers without what pads them in the file. */
+function columnCrc32({ offsets, values }: ColumnBuffers, rows: number): number {
+  const crc = (of: Uint8Array | Int32Array, length: number, before = 0) =>
+    crc32(new Uint8Array(of.buffer, of.byteOffset, length * of.BYTES_PER_ELEMENT), before);
+  return offsets ? crc(values, offsets[rows]!, crc(offsets, rows + 1)) : crc(values, rows);
+}
+
 /** Checks a part of a file (0 is its head) against its checksum, once. */
 function check({ shard: { ends, crc32: sums }, buffer, checked, path }: OpenShard, part: number): void {
   if (checked[part] === 1) return;
@@ -346,7 +359,7 @@ export function readManifest<M extends { version: number; shards: Shard[] }>(pat
 
 /** Whether a value is a shard whose numbers agree with each other. */
 function isShard(value: unknown): value is Shard {
-  const { file, rows, sha256, ends, crc32: sums, batchRows } = (value ?? {}) as Partial<Shard>;
+  const { file, rows, sha256, ends, crc32: sums, keyCrc32, batchRows } = (value ?? {}) as Partial<Shard>;
   const whole = (numbers: unknown): numbers is number[] =>
     Array.isArray(numbers) && numbers.every((n) => Number.isSafeInteger(n) && n >= 0);
   return (
@@ -355,9 +368,11 @@ function isShard(value: unknown): value is Shard {
     typeof sha256 === 'string' &&
     whole(ends) &&
     whole(sums) &&
+    whole(keyCrc32) &&
     whole(batchRows) &&
     ends.length === batchRows.length + 2 &&
     sums.length === ends.length &&
+    keyCrc32.length === batchRows.length &&
     ends.every((end, i) => i === 0 || end >= ends[i - 1]!) &&
     rows === batchRows.reduce((sum, n) => sum + n, 0)
   );

@@ -8,7 +8,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { UserError } from '../errors.js';
 import {
-  loadArrow,
+  damaged,
+  loadArrowWriter,
   readManifest,
   type Shard,
   Store,
@@ -17,8 +18,7 @@ import {
   StoreWriter,
 } from './arrow-store.js';
 import { type ExampleSource, IGNORED, type TokenExample, UNUSABLE, type Unusable } from './examples.js';
-import type { ColumnType } from './files/arrow.js';
-import { intsAt, textAt } from './files/columns.js';
+import { type ColumnType, intsAt, textAt } from './files/columns.js';
 
 export const EXAMPLE_MANIFEST = 'examples.json';
 const VERSION = 1;
@@ -35,6 +35,9 @@ const COLUMNS: readonly ColumnType[] = [
   /** Why the row gives no example. */
   { name: 'unusable', type: 'utf8' },
 ];
+
+/** The column of keys. */
+const KEY = 1;
 
 export interface ExampleManifest {
   version: number;
@@ -70,7 +73,7 @@ export async function writeExamples(
   folder: StoreFolder,
   onProgress?: (done: number) => void,
 ): Promise<ExampleManifest> {
-  const writer = new StoreWriter(COLUMNS, folder, 'examples', await loadArrow());
+  const writer = new StoreWriter(COLUMNS, KEY, folder, 'examples', await loadArrowWriter());
   for (let i = 0; i < source.count; i++) {
     const example = await source.read(i);
     const key = source.key(i) | 0;
@@ -112,25 +115,27 @@ export async function openExamples(
   const { shards, fingerprint, name } = readManifest<ExampleManifest>(join(folder, EXAMPLE_MANIFEST), VERSION);
   const store = await Store.open(folder, shards, COLUMNS);
   let made: Promise<ExampleSource> | undefined;
-  let keys: Uint32Array | undefined;
+  let keys: Uint32Array;
+  try {
+    keys = keysOf(store);
+  } catch (fault) {
+    store.close();
+    throw fault;
+  }
   return {
     name,
     count: store.count,
     fingerprint,
-    key(index) {
-      keys ??= keysOf(store);
-      return keys[index]!;
-    },
+    key: (index) => keys[index]!,
     where: (index) => `${name}, row ${index + 1}`,
     async read(index) {
       if (!made) {
         try {
           const { batch, row } = store.at(index);
           return exampleAt(batch, row);
-        } catch (fault) {
-          if (!(fault instanceof UserError)) throw fault;
+        } catch (cause) {
           made = remake();
-          onDamage?.(fault);
+          onDamage?.(cause instanceof UserError ? cause : damaged(store.where(index), (cause as Error).message, cause));
         }
       }
       return (await made).read(index);
@@ -145,7 +150,7 @@ export async function openExamples(
 function keysOf(store: Store): Uint32Array {
   const keys = new Uint32Array(store.count);
   let at = 0;
-  for (const { rows, buffers } of store.scan(1)) {
+  for (const { rows, buffers } of store.keys(KEY)) {
     keys.set((buffers.values as Int32Array).subarray(0, rows), at);
     at += rows;
   }
@@ -164,6 +169,7 @@ function exampleAt({ columns }: StoreBatch, row: number): TokenExample | Unusabl
   for (let i = 0; i < targets.length; i += 2) labels.set(ids.subarray(targets[i], targets[i + 1]), targets[i]!);
   const [start, end] = intsAt(columns[4]!, row);
   const example: TokenExample = { id: textAt(columns[0]!, row) ?? '', ids, labels };
-  if (start !== undefined && end !== undefined) example.finalAnswer = { start, end };
-  return example;
+  if (start === undefined || end === undefined) return example;
+  if (!(start >= 0 && start <= end && end <= ids.length)) throw new Error(`a final answer at ${start} to ${end}`);
+  return { ...example, finalAnswer: { start, end } };
 }

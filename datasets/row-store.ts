@@ -5,9 +5,9 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { UserError } from '../errors.js';
 import {
-  type ArrowLibrary,
+  type ArrowWriter,
   damaged,
-  loadArrow,
+  loadArrowWriter,
   readManifest,
   type Shard,
   Store,
@@ -15,8 +15,7 @@ import {
   type StoreFolder,
   StoreWriter,
 } from './arrow-store.js';
-import type { ColumnType } from './files/arrow.js';
-import { textAt } from './files/columns.js';
+import { type ColumnType, textAt } from './files/columns.js';
 import { hashUtf8 } from './hash.js';
 import { languageNamed } from './languages.js';
 import type { RecordTable } from './record-table.js';
@@ -39,6 +38,9 @@ const COLUMNS: readonly ColumnType[] = [
   'englishOutput',
 ].map((name) => ({ name, type: 'utf8' }));
 
+/** The column of ids. */
+const ID = 0;
+
 export interface RowManifest {
   version: number;
   shards: (Shard & { language: string })[];
@@ -59,12 +61,12 @@ export class RowStoreWriter {
 
   private constructor(
     private readonly folder: StoreFolder,
-    private readonly library: ArrowLibrary,
+    private readonly library: ArrowWriter,
     private readonly maxHeldBytes: number,
   ) {}
 
   static async create(folder: StoreFolder, maxHeldBytes = MAX_HELD_BYTES): Promise<RowStoreWriter> {
-    return new RowStoreWriter(folder, await loadArrow(), maxHeldBytes);
+    return new RowStoreWriter(folder, await loadArrowWriter(), maxHeldBytes);
   }
 
   /** What rows that are not yet written take. */
@@ -95,7 +97,7 @@ export class RowStoreWriter {
 
   private begin(language: string): StoreWriter {
     const name = language.replaceAll(/[^\p{L}\p{N}]+/gu, '_');
-    const writer = new StoreWriter(COLUMNS, this.folder, name, this.library);
+    const writer = new StoreWriter(COLUMNS, ID, this.folder, name, this.library);
     this.writers.set(language, writer);
     this.rows[language] = {};
     return writer;
@@ -166,7 +168,7 @@ export async function openRowStore(path: string, language?: string): Promise<Rec
 function keysOf(store: Store): Uint32Array {
   const keys = new Uint32Array(store.count);
   let at = 0;
-  for (const { rows, buffers } of store.scan(0)) {
+  for (const { rows, buffers } of store.keys(ID)) {
     const { offsets, values } = buffers;
     for (let row = 0; row < rows; row++) {
       keys[at++] = hashUtf8((values as Uint8Array).subarray(offsets![row], offsets![row + 1]));

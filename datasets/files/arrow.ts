@@ -1,204 +1,170 @@
 // SPDX-License-Identifier: Apache-2.0
-// Arrow IPC; the adapter of `apache-arrow`. Reads anyone's files and streams as records, and writes and opens files of bare
-// buffers, since the library's own builders take seconds for what typed arrays do in milliseconds. Knows no rows.
+// Records from Arrow files and streams. What the file says of itself is checked before anything is made of it, so that a damaged
+// one ends in an error: `apache-arrow` loops without end over some of them. One batch is held at a time. Knows no rows.
 import type { FileHandle } from 'node:fs/promises';
-import {
-  CompressionType,
-  compressionRegistry,
-  type Data,
-  DataType,
-  Field,
-  Int32,
-  List,
-  makeData,
-  RecordBatch,
-  RecordBatchFileWriter,
-  RecordBatchReader,
-  Schema,
-  Struct,
-  Utf8,
-  type Vector,
-} from 'apache-arrow';
 import { UserError } from '../../errors.js';
-import { type OnBad, Place, type RawRecord } from './place.js';
-import { decodeUtf8 } from './utf8.js';
+import { BatchBuffers, type UnpackZstd } from './arrow-buffers.js';
+import { columnsOf, Dictionary } from './arrow-columns.js';
+import { FILE_MAGIC, FILE_START, FILE_TAIL_BYTES, footerStart, frameOf, PREFIX_BYTES } from './arrow-frames.js';
+import { type ArrowField, type ArrowMessage, readFooter, readMessage } from './arrow-metadata.js';
+import { BAD, type OnBad, Place, type RawRecord } from './place.js';
 
 /**
  * The rows of an Arrow file or stream, in order. A batch that cannot be read ends the file: where the next one begins stands
  * in it alone.
  */
 export async function* readArrow(handle: FileHandle, path: string, onBad?: OnBad): AsyncGenerator<RawRecord> {
-  await registerZstd();
   let position = 0;
-  const fault = (cause: unknown) => {
-    const { message } = cause as Error;
-    const lz4 = /codec not found/.test(message);
-    return new UserError({
-      expected: `an Arrow file with a batch after row ${position}`,
-      found: lz4 ? 'one that is compressed with LZ4' : message,
+  const fault = (expected: string, cause: unknown) =>
+    new UserError({
+      expected,
+      found: (cause as Error).message,
       where: path,
-      remedy: lz4
-        ? 'write it again, uncompressed or with zstd'
-        : 'the file is damaged or was not fully copied: fetch or write it again',
+      remedy: 'the file is damaged or was not fully copied: fetch or write it again',
       cause,
     });
-  };
   try {
-    const reader = await RecordBatchReader.from(handle);
-    await reader.open();
-    if (!reader.schema) throw new Error('no schema');
-    for await (const batch of reader) {
-      const names = batch.schema.fields.map(({ name }) => name);
-      const cells = batch.schema.fields.map((_, c) => cellsOf(batch.getChildAt(c)!));
-      for (let i = 0; i < batch.numRows; i++, position++) {
-        const value = Object.fromEntries(names.map((name, c) => [name, cells[c]!(i)]));
-        yield { value, place: new Place(path, position) };
+    for await (const { rows, read } of batchesOf(await ArrowSource.open(handle))) {
+      for (let i = 0; i < rows; i++, position++) {
+        const value = attemptRow(
+          () => read(i),
+          (cause) => fault(`text in row ${position + 1}`, cause),
+          onBad,
+        );
+        if (value !== BAD) yield { value, place: new Place(path, position) };
       }
     }
   } catch (cause) {
+    if (cause instanceof UserError) throw cause;
+    const ended = fault(`an Arrow file with a batch after row ${position}`, cause);
+    if (!onBad) throw ended;
+    onBad(ended, 0);
+  }
+}
+
+function attemptRow(read: () => unknown, fault: (cause: unknown) => UserError, onBad: OnBad | undefined): unknown {
+  try {
+    return read();
+  } catch (cause) {
     if (!onBad) throw fault(cause);
-    onBad(fault(cause), 0);
+    onBad(fault(cause), 1);
+    return BAD;
   }
 }
 
-let zstd: Promise<void> | undefined;
+/** Bytes by place, all within the file. */
+class ArrowSource {
+  private constructor(
+    private readonly handle: FileHandle,
+    readonly bytes: number,
+  ) {}
 
-function registerZstd(): Promise<void> {
-  // A copy, where the decoder gives part of a larger buffer: arrays of 64-bit numbers begin at multiples of 8.
-  zstd ??= import('fzstd').then(({ decompress }) =>
-    compressionRegistry.set(CompressionType.ZSTD, { decode: (bytes) => decompress(bytes).slice() }),
-  );
-  return zstd;
-}
-
-/** Reads a column's values. Text is decoded strictly, where the library would put replacement characters. */
-function cellsOf(column: Vector): (index: number) => unknown {
-  const data = column.data[0];
-  if (data && (DataType.isUtf8(column.type) || DataType.isLargeUtf8(column.type))) {
-    const { values, valueOffsets: offsets } = data as Data<Utf8>;
-    return (i) => (column.isValid(i) ? text(values, Number(offsets[i]), Number(offsets[i + 1])) : null);
-  }
-  return (i) => plain(column.get(i));
-}
-
-function text(values: Uint8Array, start: number, end: number): string {
-  if (!(start >= 0 && start <= end && end <= values.length))
-    throw new Error(`text at bytes ${start} to ${end} of ${values.length}`);
-  return decodeUtf8(values.subarray(start, end));
-}
-
-/** A value as JSON would have it. */
-function plain(value: unknown): unknown {
-  if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : String(value);
-  if (typeof value === 'object' && value !== null && 'toJSON' in value) {
-    const json = (value as { toJSON(): unknown }).toJSON();
-    return Array.isArray(json) ? json.map(plain) : json;
-  }
-  return value;
-}
-
-export interface ColumnType {
-  name: string;
-  type: 'utf8' | 'int32' | 'int32-list';
-}
-
-/** One column of a batch as Arrow lays it out. */
-export interface ColumnBuffers {
-  /** A bit per row, from the lowest; 0 = null. Absent where no row is. */
-  valid?: Uint8Array | undefined;
-  /** (rows + 1), for text and lists: in bytes and in numbers. */
-  offsets?: Int32Array;
-  values: Uint8Array | Int32Array;
-}
-
-const TYPES = {
-  utf8: () => new Utf8(),
-  int32: () => new Int32(),
-  'int32-list': () => new List(new Field('item', new Int32())),
-};
-
-/** Writes batches of bare buffers as an Arrow file; `write` gets its bytes in order, which it must use before it returns. */
-export class ArrowFile {
-  private readonly schema: Schema;
-  private readonly writer: Writer;
-
-  constructor(columns: readonly ColumnType[], write: (bytes: Uint8Array) => void) {
-    this.schema = new Schema(columns.map(({ name, type }) => new Field(name, TYPES[type](), true)));
-    this.writer = new Writer(write);
+  static async open(handle: FileHandle): Promise<ArrowSource> {
+    return new ArrowSource(handle, (await handle.stat()).size);
   }
 
-  /** Writes the schema. */
-  begin(): void {
-    this.writer.reset(undefined, this.schema);
-  }
-
-  batch(rows: number, columns: readonly ColumnBuffers[]): void {
-    const children = this.schema.fields.map(({ type }, c) => dataOf(type, rows, columns[c]!));
-    this.writer.write(
-      new RecordBatch(this.schema, makeData({ type: new Struct(this.schema.fields), length: rows, children })),
-    );
-  }
-
-  finish(): void {
-    this.writer.finish();
-  }
-}
-
-/** The library's queue of written bytes holds a file whole; this hands them on. */
-class Writer extends RecordBatchFileWriter {
-  constructor(private readonly sink: (bytes: Uint8Array) => void) {
-    super();
-  }
-
-  protected override _write(chunk: ArrayBufferView): this {
-    if (this._started && chunk.byteLength > 0) {
-      this.sink(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
-      this._position += chunk.byteLength;
+  /** In memory of their own, which begins where any number may. */
+  async read(at: number, length: number): Promise<Uint8Array> {
+    if (at + length > this.bytes)
+      throw new Error(`the end of the file at byte ${this.bytes}, within ${length} bytes from ${at}`);
+    const bytes = new Uint8Array(length);
+    for (let filled = 0; filled < length; ) {
+      const { bytesRead } = await this.handle.read(bytes, filled, length - filled, at + filled);
+      if (bytesRead === 0) throw new Error(`the end of the file at byte ${at + filled}`);
+      filled += bytesRead;
     }
-    return this;
+    return bytes;
+  }
+
+  /** The message at a place, and where it ends; undefined where the messages do. */
+  async message(at: number): Promise<{ message: ArrowMessage; body: Uint8Array; end: number } | undefined> {
+    if (at === this.bytes) return undefined;
+    const prefix = await this.read(at, Math.min(PREFIX_BYTES, Math.max(4, this.bytes - at)));
+    const frame = frameOf(prefix, this.bytes - at);
+    if (!frame) return undefined;
+    const message = readMessage(await this.read(at + frame.start, frame.end - frame.start));
+    const body = at + frame.end;
+    return { message, body: await this.read(body, message.bodyBytes), end: body + message.bodyBytes };
   }
 }
 
-function dataOf(type: DataType, length: number, { valid, offsets, values }: ColumnBuffers): Data {
-  const nulls = valid ? { nullBitmap: valid, nullCount: -1 } : { nullCount: 0 };
-  if (DataType.isUtf8(type)) return makeData({ type, length, ...nulls, valueOffsets: offsets, data: values });
-  if (DataType.isList(type)) {
-    const item = type.children[0]!.type as Int32;
-    const child = makeData({ type: item, length: offsets![length]!, nullCount: 0, data: values as Int32Array });
-    return makeData({ type, length, ...nulls, valueOffsets: offsets, child });
-  }
-  return makeData({ type: type as Int32, length, ...nulls, data: values as Int32Array });
+interface RowBatch {
+  rows: number;
+  read(index: number): unknown;
 }
 
-/** An Arrow file in memory, by batches; nothing is copied. @throws Error where the bytes are no file of these columns */
-export class ArrowBytes {
-  readonly batches: number;
-  private readonly reader: RecordBatchReader;
+async function* batchesOf(source: ArrowSource): AsyncGenerator<RowBatch> {
+  const head = Buffer.from(await source.read(0, FILE_MAGIC.length)).toString('latin1');
+  if (head !== FILE_MAGIC) return yield* new ArrowReader(source).stream(0);
+  const tail = await source.read(source.bytes - FILE_TAIL_BYTES, FILE_TAIL_BYTES);
+  const footer = footerStart(tail, source.bytes);
+  if (footer !== undefined) return yield* new ArrowReader(source).file(footer);
+  // What was cut off has its batches up to there, as a stream has.
+  yield* new ArrowReader(source).stream(FILE_START);
+  throw new Error(`no ${FILE_MAGIC} at its end`);
+}
 
-  constructor(bytes: Uint8Array, columns: readonly ColumnType[]) {
-    this.reader = RecordBatchReader.from(bytes);
-    this.reader.open();
-    const found = this.reader.schema.fields.map(({ name, type }) => `${name}: ${type}`).join(', ');
-    const expected = columns.map(({ name, type }) => `${name}: ${TYPES[type]()}`).join(', ');
-    if (found !== expected) throw new Error(`the columns ${found}`);
-    this.batches = this.reader.numRecordBatches;
+class ArrowReader {
+  private fields: ArrowField[] = [];
+  private readonly dictionaries = new Map<bigint, Dictionary>();
+  private unzstd: UnpackZstd | undefined;
+
+  constructor(private readonly source: ArrowSource) {}
+
+  async *stream(start: number): AsyncGenerator<RowBatch> {
+    const first = await this.source.message(start);
+    if (first?.message.kind !== 'schema') throw new Error('no schema');
+    this.fields = first.message.fields;
+    for (let at = first.end; ; ) {
+      const next = await this.source.message(at);
+      if (!next) return;
+      const batch = await this.take(next.message, next.body);
+      if (batch) yield batch;
+      at = next.end;
+    }
   }
 
-  /** The columns of a batch, checked to lie within it. */
-  batch(index: number): { rows: number; columns: ColumnBuffers[] } {
-    const batch = this.reader.readRecordBatch(index);
-    if (!(batch instanceof RecordBatch)) throw new Error(`no batch ${index}`);
-    const { children } = batch.data;
-    return { rows: batch.numRows, columns: children.map((data) => buffersOf(data, batch.numRows)) };
+  async *file(footerAt: number): AsyncGenerator<RowBatch> {
+    const end = this.source.bytes - FILE_TAIL_BYTES;
+    const { fields, dictionaries, batches } = readFooter(await this.source.read(footerAt, end - footerAt));
+    this.fields = fields;
+    for (const at of [...dictionaries, ...batches]) {
+      const next = await this.source.message(at);
+      if (!next) throw new Error(`no message at byte ${at}`);
+      const batch = await this.take(next.message, next.body);
+      if (batch) yield batch;
+    }
+  }
+
+  /** The rows of a batch; a dictionary is kept for those that come. */
+  private async take(message: ArrowMessage, body: Uint8Array): Promise<RowBatch | undefined> {
+    if (message.kind === 'schema') throw new Error('a second schema');
+    const { batch } = message;
+    if (batch.codec === 'zstd') this.unzstd ??= (await import('fzstd')).decompress;
+    const buffers = new BatchBuffers(batch, body, this.unzstd);
+    if (message.kind === 'batch')
+      return rowsOf(this.fields, columnsOf(this.fields, batch, buffers, this.dictionaries), batch.rows);
+    const field = withDictionary(this.fields, message.id);
+    if (!field) throw new Error(`dictionary ${message.id}, which no column has`);
+    const { name, type, children } = field;
+    const [column] = columnsOf([{ name, type, children }], batch, buffers);
+    const known = message.delta ? this.dictionaries.get(message.id) : undefined;
+    const dictionary = known ?? new Dictionary();
+    dictionary.add(column!);
+    this.dictionaries.set(message.id, dictionary);
+    return undefined;
   }
 }
 
-function buffersOf(data: Data, rows: number): ColumnBuffers {
-  const valid = data.nullCount > 0 ? data.nullBitmap : undefined;
-  if (!DataType.isUtf8(data.type) && !DataType.isList(data.type)) return { valid, values: data.values as Int32Array };
-  const values = (DataType.isList(data.type) ? data.children[0]!.values : data.values) as Uint8Array | Int32Array;
-  const offsets = data.valueOffsets as Int32Array;
-  for (let i = 0; i < rows; i++) if (offsets[i]! > offsets[i + 1]!) throw new Error(`offsets that fall at row ${i}`);
-  if (offsets[0]! < 0 || offsets[rows]! > values.length) throw new Error('offsets beyond the values');
-  return { valid, offsets, values };
+function rowsOf(fields: readonly ArrowField[], columns: ReturnType<typeof columnsOf>, rows: number): RowBatch {
+  const names = fields.map(({ name }) => name);
+  return { rows, read: (i) => Object.fromEntries(names.map((name, c) => [name, columns[c]!.read(i)])) };
+}
+
+function withDictionary(fields: readonly ArrowField[], id: bigint): ArrowField | undefined {
+  for (const field of fields) {
+    const found = field.dictionary?.id === id ? field : withDictionary(field.children, id);
+    if (found) return found;
+  }
+  return undefined;
 }

@@ -1,8 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // Columns of a batch, filled row by row straight into the buffers that Arrow writes, and read back from them. Used again for
 // each batch, so that filling costs no garbage. Knows no files.
-import type { ColumnBuffers } from './arrow.js';
 import { decodeUtf8 } from './utf8.js';
+
+export interface ColumnType {
+  name: string;
+  type: 'utf8' | 'int32' | 'int32-list';
+}
+
+/** One column of a batch as Arrow lays it out. */
+export interface ColumnBuffers {
+  /** A bit per row, from the lowest; 0 = null. Absent where no row is. */
+  valid?: Uint8Array | undefined;
+  /** (rows + 1), for text and lists: in bytes and in numbers. */
+  offsets?: Int32Array;
+  values: Uint8Array | Int32Array;
+}
 
 /** What stands in a cell: text, a number or numbers, by the column's type. */
 export type Cell = string | number | Int32Array | null;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is fuzzed: for each reader a small valid file, made here, and how it is read whole. A reading may only succeed or end in
 // a UserError.
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import {
   findRunState,
   openGguf,
@@ -14,11 +15,24 @@ import {
   writeAdapter,
   writeSafetensors,
 } from '../../checkpoints/index.js';
-import { readRecords } from '../../datasets/index.js';
+import {
+  EXAMPLE_MANIFEST,
+  type ExampleSource,
+  examples,
+  openExamples,
+  openRows,
+  ROW_MANIFEST,
+  readRecords,
+  templateNamed,
+} from '../../datasets/index.js';
+import { importData } from '../../tasks/data-import.js';
+import { cachedExamples } from '../../tasks/example-cache.js';
 import { exportGguf } from '../../tasks/export-gguf.js';
 import { quantize } from '../../tasks/quantize.js';
 import { loadTokenizer } from '../../tokenizer/index.js';
 import { archive, bytesOf, call, code, dict, legacy, storage, tensor, text } from '../checkpoints/torch-bytes.js';
+import { toyEncoder } from '../datasets/toy.js';
+import { projectRoot } from '../support/harness.js';
 import { TINY_CONFIG, writeTinyModel } from '../support/tiny.js';
 import { basicPieces, bytePieces, modelFile } from '../tokenizer/fixtures.js';
 
@@ -131,7 +145,92 @@ export const TARGETS: Record<string, (folder: string) => Target | Promise<Target
     );
     return { kind: 'text', path, read: () => readRows(path) };
   },
+  'arrow-file': (folder) => arrowTarget(folder, 'kinds'),
+  'arrow-stream': (folder) => arrowTarget(folder, 'deltas'),
+  'arrow-lz4': (folder) => arrowTarget(folder, 'lz4'),
+  'arrow-zstd': (folder) => arrowTarget(folder, 'zstd'),
+  async 'imported-rows'(folder) {
+    const rows = await importedRows(folder);
+    const path = join(rows, 'Nepali-00000.arrow');
+    return { kind: 'binary', path, read: () => readImport(rows, believing(join(rows, ROW_MANIFEST), path)) };
+  },
+  async 'import-manifest'(folder) {
+    const rows = await importedRows(folder);
+    return { kind: 'text', path: join(rows, ROW_MANIFEST), read: () => readImport(rows, () => {}) };
+  },
+  async 'kept-examples'(folder) {
+    const entry = await keptExamples(folder);
+    const path = join(entry, 'examples-00000.arrow');
+    return { kind: 'binary', path, read: () => readExamples(entry, believing(join(entry, EXAMPLE_MANIFEST), path)) };
+  },
+  async 'example-manifest'(folder) {
+    const entry = await keptExamples(folder);
+    return { kind: 'text', path: join(entry, EXAMPLE_MANIFEST), read: () => readExamples(entry, () => {}) };
+  },
 };
+
+function arrowTarget(folder: string, name: string): Target {
+  const path = join(folder, 'x.arrow');
+  copyFileSync(join(projectRoot, 'test', 'datasets', 'fixtures', `${name}.arrow`), path);
+  return { kind: 'binary', path, read: () => readRows(path) };
+}
+
+async function importedRows(folder: string): Promise<string> {
+  const source = join(folder, 'source.jsonl');
+  const row = (i: number) => ({ id: `r${i}`, instruction: `q${i}`, input: i % 3 ? '' : 'i', output: `शब्द ${i}` });
+  writeFileSync(source, Array.from({ length: 20 }, (_, i) => JSON.stringify(row(i))).join('\n'));
+  const output = join(folder, 'rows');
+  await importData({ sources: [source], output, language: 'Nepali' });
+  return output;
+}
+
+async function keptExamples(folder: string): Promise<string> {
+  const path = await importedRows(folder);
+  const rows = await openRows({ path });
+  const source = examples(rows, { task: 'instruction', template: templateNamed('plain') }, toyEncoder());
+  const { stored, source: cached } = await cachedExamples(path, source);
+  await cached.close();
+  if (stored === undefined) throw new Error('nothing was kept');
+  return stored;
+}
+
+/** Lets a manifest tell the checksums of a file as it is: what is behind them is read as well. */
+function believing(manifestPath: string, path: string): () => void {
+  const manifest = JSON.parse(readFileSync(manifestPath, 'utf8'));
+  return () => {
+    const bytes = readFileSync(path);
+    const { ends } = manifest.shards[0] as { ends: number[] };
+    manifest.shards[0].crc32 = ends.map((end, i) => crc32(bytes.subarray(ends[i - 1] ?? 0, end)));
+    writeFileSync(manifestPath, JSON.stringify(manifest));
+  };
+}
+
+async function readImport(path: string, before: () => void): Promise<void> {
+  before();
+  const table = await openRows({ path });
+  try {
+    for (let i = 0; i < table.count; i++) await table.read(i);
+    if (table.count > 0) table.key(0);
+  } finally {
+    await table.close();
+  }
+}
+
+async function readExamples(folder: string, before: () => void): Promise<void> {
+  before();
+  const source = await openExamples(
+    folder,
+    async () => ({ close: async () => {} }) as ExampleSource,
+    (fault) => {
+      throw fault;
+    },
+  );
+  try {
+    for (let i = 0; i < source.count; i++) await source.read(i);
+  } finally {
+    await source.close();
+  }
+}
 
 const SIX = new Float32Array([0, 1, 2, 3, 4, 5]);
 const FLOATS = storage('0', 'torch.FloatStorage', 6);
