@@ -92,7 +92,7 @@ function launchesOfOps() {
       return text.includes('#include "launch.h"') && !text.includes('#include "gpu.h"');
     });
   const program = join(folder, 'launches');
-  const sources = ['kernels/lab/launches.cc', ...hostHalves];
+  const sources = ['kernels/lab/report/launches.cc', ...hostHalves];
   run(process.env['CXX'] ?? 'g++', ['-std=c++17', '-O1', '-I.', '-o', program, ...sources], 'Needed: g++ 10 or later.');
   const launches = new Map();
   for (const line of run(program, [], 'It only prints.').trim().split('\n')) {
@@ -241,7 +241,7 @@ function markdown(rows) {
   }
   lines.push(
     '',
-    '\\* not launched by the sizes of kernels/lab/launches.cc: dynamic shared memory, if any, is not counted.',
+    '\\* not launched by the sizes of kernels/lab/report/launches.cc: dynamic shared memory, if any, is not counted.',
   );
   return lines.join('\n');
 }
