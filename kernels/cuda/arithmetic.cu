@@ -2,7 +2,7 @@
 // Sums, copies, fills. All are bound by memory: four elements a thread, 16 bytes a load.
 #include "arithmetic.h"
 
-#include "elementwise.cuh"
+#include "elements.cuh"
 
 namespace tacotune::cuda {
 namespace {

@@ -2,7 +2,7 @@
 // Kernels of add, copy, fill, sum and sum_of_squares. A sum is taken in two passes: a fixed number of blocks, by n alone,
 // each leaves one double; then one block adds these in order. The first pass also serves the mean of nf4_double_quantize.
 #pragma once
-#include "elementwise.h"
+#include "elements.h"
 #include "kernel.h"
 
 #define TACOTUNE_ARITHMETIC_KERNELS(KERNEL)                                            \

@@ -3,7 +3,7 @@
 // a counter of i/4: exactly what a thread's four elements need, so each block of words is drawn once.
 #include "dropout.h"
 
-#include "elementwise.cuh"
+#include "elements.cuh"
 
 namespace tacotune::cuda {
 namespace {

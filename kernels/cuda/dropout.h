@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kernels of dropout. `scale` is 1/(1-p), rounded once on the host.
 #pragma once
-#include "elementwise.h"
+#include "elements.h"
 #include "kernel.h"
 
 #define TACOTUNE_DROPOUT_KERNELS(KERNEL)                                                                      \

@@ -4,7 +4,7 @@
 // Finding the rows reads the ids M²/2 times in all, from cache: little beside the rows themselves for the M of a step.
 #include "embedding.h"
 
-#include "elementwise.cuh"
+#include "elements.cuh"
 
 namespace tacotune::cuda {
 namespace {

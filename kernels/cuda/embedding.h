@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kernels of embedding. `weight` holds values of the storage type that is the kernel's name's.
 #pragma once
-#include "elementwise.h"
+#include "elements.h"
 #include "fault.h"
 #include "kernel.h"
 

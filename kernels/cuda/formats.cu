@@ -3,7 +3,7 @@
 // sums are rounded one by one: the bytes are those of the reference.
 #include "formats.h"
 
-#include "elementwise.cuh"
+#include "elements.cuh"
 #include "quant.cuh"
 
 namespace tacotune::cuda {

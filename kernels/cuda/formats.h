@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kernels of the number formats. 16-bit values travel as their bits.
 #pragma once
-#include "elementwise.h"
+#include "elements.h"
 #include "kernel.h"
 
 #define TACOTUNE_FORMATS_KERNELS(KERNEL)                                                                                  \

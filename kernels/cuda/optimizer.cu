@@ -6,7 +6,7 @@
 // memory traffic where that unit is wide, and about as slow as these where it is one for 64 others.
 #include "optimizer.h"
 
-#include "elementwise.cuh"
+#include "elements.cuh"
 #include "quant.cuh"
 
 namespace tacotune::cuda {

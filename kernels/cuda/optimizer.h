@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kernels of the optimizers. What depends on the step alone is worked out on the host, once a call, in double.
 #pragma once
-#include "elementwise.h"
+#include "elements.h"
 #include "kernel.h"
 
 namespace tacotune::cuda {

@@ -3,7 +3,7 @@
 // the first-level cache. The derivation of the backward pass stands in reference/rmsnorm.cc.
 #include "rmsnorm.h"
 
-#include "elementwise.cuh"
+#include "elements.cuh"
 
 namespace tacotune::cuda {
 

@@ -2,7 +2,7 @@
 // Kernels of rmsnorm. The gradient of the weight sums over rows in two passes: each part of the rows, cut by M alone, leaves
 // a row of sums (parts,C); then these are added to dweight in order.
 #pragma once
-#include "elementwise.h"
+#include "elements.h"
 #include "kernel.h"
 
 #define TACOTUNE_RMSNORM_KERNELS(KERNEL)                                                                                   \

@@ -3,7 +3,7 @@
 // inputs, so a thread reads its elements of every array before it writes, and no pointer is __restrict__.
 #include "swiglu.h"
 
-#include "elementwise.cuh"
+#include "elements.cuh"
 
 namespace tacotune::cuda {
 namespace {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kernels of swiglu.
 #pragma once
-#include "elementwise.h"
+#include "elements.h"
 #include "kernel.h"
 
 #define TACOTUNE_SWIGLU_KERNELS(KERNEL)                                                      \

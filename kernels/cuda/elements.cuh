@@ -4,7 +4,7 @@
 // not change which thread sees which element, so alignment never changes a bit of a result.
 #pragma once
 #include "device.cuh"
-#include "elementwise.h"
+#include "elements.h"
 
 namespace tacotune::cuda {
 

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+// Numbers of the CUDA kernels that need no GPU, from the compiled code: registers, shared memory, occupancy, the instruction
+// mix of the path on which each kernel spends its time (sass.mjs), and the unit of the GPU that this path keeps busiest.
+//
+//     node scripts/kernel-report.mjs                   the table on the terminal
+//     node scripts/kernel-report.mjs --write           and in bench/results/cuda-kernels.md
+//     node scripts/kernel-report.mjs rmsnorm flash     only modules whose name contains a word
+//
+// Needs nvcc (NVCC names another) and g++. It is an estimate with its assumptions stated below, not a measurement: caches
+// that always hit within a tile, no bank conflicts, units that overlap perfectly.
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { hotPath, kernelsOf } from './sass.mjs';
+import { root, run } from './steps.mjs';
+
+/**
+ * Limits and rates of a multiprocessor, a clock. Limits: CUDA C++ Programming Guide, "Technical Specifications per Compute
+ * Capability". Rates in lanes: the same guide, "Throughput of Native Arithmetic Instructions". Tensor rate (dense bf16
+ * products with f32 sums) and memory: NVIDIA's white papers of A100 (SXM 40 GB, 1.41 GHz), RTX 4090 (2.52 GHz) and H100
+ * (SXM, 1.83 GHz). A level-2 cache hands each multiprocessor 64 bytes a clock, shared memory 128.
+ */
+const CARDS = {
+  80: {
+    card: 'A100',
+    warps: 64,
+    blocks: 32,
+    shared: 164,
+    tensor: 1024,
+    fp32: 64,
+    alu: 64,
+    imad: 64,
+    fp64: 32,
+    xu: 16,
+    memory: 1555e9 / 1.41e9 / 108,
+  },
+  89: {
+    card: 'RTX 4090',
+    warps: 48,
+    blocks: 24,
+    shared: 100,
+    tensor: 256,
+    fp32: 128,
+    alu: 64,
+    imad: 64,
+    fp64: 2,
+    xu: 16,
+    memory: 1008e9 / 2.52e9 / 128,
+  },
+  90: {
+    card: 'H100',
+    warps: 64,
+    blocks: 32,
+    shared: 228,
+    tensor: 2048,
+    fp32: 128,
+    alu: 64,
+    imad: 64,
+    fp64: 64,
+    xu: 16,
+    memory: 3352e9 / 1.83e9 / 132,
+  },
+};
+const REGISTERS = 65536;
+const folder = join(root, 'build', 'report');
+const PRODUCTS_OF_HMMA = 16 * 8 * 16;
+
+/** { kernel: { registers, sharedBytes, spillBytes } } as ptxas says. */
+function resourcesFrom(text) {
+  const found = {};
+  let kernel = '';
+  for (const line of text.split('\n')) {
+    kernel = /Compiling entry function '([^']+)'/.exec(line)?.[1] ?? kernel;
+    const spill = /(\d+) bytes spill stores, (\d+) bytes spill loads/.exec(line);
+    const used = /Used (\d+) registers/.exec(line);
+    if (spill) found[kernel] = { spillBytes: Number(spill[1]) + Number(spill[2]) };
+    if (used)
+      Object.assign(found[kernel], {
+        registers: Number(used[1]),
+        sharedBytes: Number(/(\d+) bytes smem/.exec(line)?.[1] ?? 0),
+      });
+  }
+  return found;
+}
+
+/** What each kernel is launched with, by its op's host half; a kernel that two ops launch keeps the larger grid. */
+function launchesOfOps() {
+  const hostHalves = readdirSync(join(root, 'kernels', 'cuda'))
+    .filter((file) => file.endsWith('.cc'))
+    .map((file) => `kernels/cuda/${file}`)
+    .filter((file) => {
+      const text = readFileSync(join(root, file), 'utf8');
+      return text.includes('#include "launch.h"') && !text.includes('#include "gpu.h"');
+    });
+  const program = join(folder, 'launches');
+  const sources = ['kernels/lab/report/launches.cc', ...hostHalves];
+  run(process.env['CXX'] ?? 'g++', ['-std=c++17', '-O1', '-I.', '-o', program, ...sources], 'Needed: g++ 10 or later.');
+  const launches = new Map();
+  for (const line of run(program, [], 'It only prints.').trim().split('\n')) {
+    const launch = JSON.parse(line);
+    if ((launches.get(launch.kernel)?.blocks ?? 0) < launch.blocks) launches.set(launch.kernel, launch);
+  }
+  return launches;
+}
+
+/** Blocks of a kernel that fit a multiprocessor at once, and what stops one more. */
+function occupancy({ registers, sharedBytes }, threads, card) {
+  const warps = Math.ceil(threads / 32);
+  const registersOfWarp = Math.ceil((registers * 32) / 256) * 256; // handed out by 256, in each quarter of the multiprocessor
+  const limits = {
+    warps: Math.floor(card.warps / warps),
+    blocks: card.blocks,
+    registers: Math.floor((Math.floor(REGISTERS / 4 / registersOfWarp) * 4) / warps),
+    'shared memory': Math.floor((card.shared * 1024) / (Math.ceil(sharedBytes / 128) * 128 + 1024)), // 1 KiB is the system's
+  };
+  const blocks = Math.min(...Object.values(limits));
+  const limiter = Object.keys(limits).find((name) => limits[name] === blocks);
+  return { blocks, share: (blocks * warps) / card.warps, limiter };
+}
+
+/** Clocks of a multiprocessor that one warp's way along the path takes in each unit. */
+function clocksOf(path, card) {
+  const count = (unit) => path.filter((i) => i.unit === unit).length;
+  const bytes = (unit, names) =>
+    path.reduce((sum, i) => sum + (i.unit === unit && (!names || names.includes(i.name)) ? 32 * i.bytes : 0), 0);
+  const products = count('tensor');
+  return {
+    'tensor cores': (products * PRODUCTS_OF_HMMA) / card.tensor,
+    'f32 units': (count('fp32') * 32) / card.fp32 + (count('imad') * 32) / card.imad + (count('fp16') * 32) / card.fp32,
+    'integer units': (count('alu') * 32) / card.alu,
+    'f64 units': ((count('fp64') + path.filter((i) => /F2F.64|I2F.64|F2I.64/.test(i.name)).length) * 32) / card.fp64,
+    'special functions': (count('xu') * 32) / card.xu,
+    'shared memory': bytes('shared') / 128 + path.filter((i) => i.name === 'SHFL').length,
+    // A tile's operands come from the level-2 cache, which many blocks read; what no product waits for comes from memory.
+    ...(products ? { 'level-2 cache': bytes('global') / 64 } : { memory: bytes('global') / card.memory }),
+    issue: path.length / 4,
+  };
+}
+
+const MIX = [
+  ['HMMA', (i) => i.name === 'HMMA'],
+  ['LDSM', (i) => i.name === 'LDSM'],
+  ['LDS', (i) => i.name === 'LDS'],
+  ['STS', (i) => i.name === 'STS'],
+  ['LDGSTS', (i) => i.name === 'LDGSTS'],
+  ['LDG', (i) => i.name === 'LDG' || i.name === 'LD'],
+  ['STG', (i) => i.name === 'STG' || i.name === 'ST'],
+  ['SHFL', (i) => i.name === 'SHFL'],
+  ['f32', (i) => i.unit === 'fp32'],
+  ['f64', (i) => i.unit === 'fp64' || /^F2F.64/.test(i.name)],
+  ['MUFU', (i) => i.name === 'MUFU'],
+  ['int', (i) => i.unit === 'alu' || i.unit === 'imad' || i.unit === 'uniform'],
+  ['BAR', (i) => i.name === 'BAR'],
+];
+
+function mixOf(path) {
+  const parts = MIX.map(([name, belongs]) => {
+    const which = path.filter(belongs);
+    const widths = [...new Set(which.map((i) => i.bytes).filter(Boolean))].sort((a, b) => b - a);
+    return which.length ? `${which.length} ${name}${widths.length ? `(${widths.join(',')})` : ''}` : '';
+  });
+  return parts.filter(Boolean).join(' · ');
+}
+
+function describe(kernel, resources, launch, card) {
+  const threads = launch?.threads ?? kernel.threads;
+  const fits = occupancy(
+    { registers: resources.registers, sharedBytes: resources.sharedBytes + (launch?.sharedBytes ?? 0) },
+    threads,
+    card,
+  );
+  const { loop, path } = hotPath(kernel.instructions);
+  const clocks = Object.entries(clocksOf(path, card)).sort((a, b) => b[1] - a[1]);
+  const [[first, most], [second, next]] = clocks;
+  return {
+    threads,
+    fits,
+    loop,
+    path,
+    limiter: `${first}${next > 0.5 * most ? `, then ${second} (${Math.round((100 * next) / most)} %)` : ''}`,
+  };
+}
+
+/** Compiles a module for an architecture: its kernels with resources and instructions. */
+function compile(module, architecture) {
+  const cubin = join(folder, `${basename(module, '.cu')}.${architecture}.cubin`);
+  const flags = ['-std=c++17', '-O3', '-I.', `-arch=sm_${architecture}`, '-cubin', '-Xptxas', '-v'];
+  const output = run(process.env['NVCC'] ?? 'nvcc', [...flags, '-o', cubin, module], 'Needed: the CUDA toolkit, 13.0.');
+  const resources = resourcesFrom(output);
+  return kernelsOf(readFileSync(cubin), architecture).map((kernel) => ({ kernel, resources: resources[kernel.name] }));
+}
+
+function* rowsOf(modules, launches) {
+  for (const module of modules) {
+    const rows = new Map();
+    for (const [architecture, card] of Object.entries(CARDS)) {
+      for (const { kernel, resources } of compile(module, Number(architecture))) {
+        const launch = launches.get(kernel.name);
+        const told = describe(kernel, resources, launch, card);
+        const unknown = kernel.instructions.filter((i) => i.unit === 'unknown').length;
+        const row = rows.get(kernel.name) ?? { registers: [], occupancy: [], limiter: [], unknown: 0, spillBytes: 0 };
+        row.registers.push(resources.registers);
+        row.occupancy.push(`${Math.round(100 * told.fits.share)} % ${told.fits.limiter}`);
+        row.limiter.push(told.limiter);
+        row.unknown += unknown;
+        row.spillBytes += resources.spillBytes;
+        Object.assign(row, {
+          launch,
+          threads: told.threads,
+          loop: told.loop,
+          mix: mixOf(told.path),
+          shared: resources.sharedBytes + (launch?.sharedBytes ?? 0),
+        });
+        rows.set(kernel.name, row);
+      }
+    }
+    for (const [name, row] of rows) yield { module: basename(module, '.cu'), name, ...row };
+  }
+}
+
+/** One value where all architectures agree, otherwise one each. */
+const merged = (values) => (new Set(values).size === 1 ? String(values[0]) : values.join(' / '));
+
+function markdown(rows) {
+  const cards = Object.entries(CARDS).map(([architecture, { card }]) => `sm_${architecture} (${card})`);
+  const lines = [
+    `Values with slashes are those of ${cards.join(' / ')}; the mix is that of the last. A path is one warp's: "loop" a turn of the busiest`,
+    'innermost loop, "pass" the whole kernel where no loop outweighs it. Bytes of an access, a lane, stand in brackets.',
+    '',
+    '| kernel | blocks × threads | registers | shared bytes | occupancy, bound by | path | mix | busiest unit |',
+    '|---|---|---|---|---|---|---|---|',
+  ];
+  for (const row of rows) {
+    const notes = [
+      row.spillBytes ? `spills ${row.spillBytes} bytes` : '',
+      row.unknown ? `${row.unknown} unknown instructions` : '',
+    ].filter(Boolean);
+    lines.push(
+      `| ${row.name.replace(/_kernel$/, '')}${notes.length ? ` (${notes.join(', ')})` : ''} | ${row.launch ? `${row.launch.blocks} × ` : ''}${row.threads} | ${merged(row.registers)} | ${row.shared}${row.launch ? '' : ' *'} | ` +
+        `${merged(row.occupancy)} | ${row.loop ? 'loop' : 'pass'} | ${row.mix} | ${merged(row.limiter)} |`,
+    );
+  }
+  lines.push(
+    '',
+    '\\* not launched by the sizes of kernels/lab/report/launches.cc: dynamic shared memory, if any, is not counted.',
+  );
+  return lines.join('\n');
+}
+
+const words = process.argv.slice(2).filter((word) => !word.startsWith('--'));
+const modules = readdirSync(join(root, 'kernels', 'cuda'))
+  .filter((file) => file.endsWith('.cu') && (words.length === 0 || words.some((word) => file.includes(word))))
+  .map((file) => `kernels/cuda/${file}`);
+mkdirSync(folder, { recursive: true });
+const text = markdown(rowsOf(modules, launchesOfOps()));
+console.log(text);
+if (process.argv.includes('--write')) {
+  const title = '# The CUDA kernels, from their compiled code';
+  const origin = 'Written by `node scripts/kernel-report.mjs --write`; no GPU was involved.';
+  writeFileSync(join(root, 'bench', 'results', 'cuda-kernels.md'), `${title}\n\n${origin}\n\n${text}\n`);
+}
