@@ -7,6 +7,7 @@ const benchmarks: Record<string, { about: string; load(): Promise<{ run(args: st
   files: { about: 'converting, quantising and merging, beside cp', load: () => import('./files.js') },
   study: { about: 'the chain and the curriculum against the baseline', load: () => import('./study.js') },
   ops: { about: 'kernels against the ceilings of this machine', load: () => import('./ops.js') },
+  step: { about: 'a whole training step, beside PEFT', load: () => import('./step.js') },
   tokenizer: { about: 'tokenizing, beside sentencepiece-js', load: () => import('./tokenizer.js') },
 };
 

@@ -40,7 +40,7 @@ export function interleave(cases: Case[], rounds: number, threads: number): Timi
   return samples.map(({ wall, cpu }) => ({ median: median(wall), best: Math.min(...wall), cpu: median(cpu) }));
 }
 
-function median(values: number[]): number {
+export function median(values: number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[sorted.length >> 1]!;
 }
