@@ -81,14 +81,14 @@ Choice choose_f32(Pattern pattern, Int b_type) {
 }
 
 /// Runs a product whose operands its kernel can take, in as many parts of its depth as fill a GPU.
-void run(const Choice& choice, Product p) {
+void run(const Choice& choice, Product p, Workspace& workspace) {
   const Int down = ceil_div(p.M, choice.rows), across = ceil_div(p.N, choice.columns);
   const Int wanted = down * across >= ENOUGH_TILES ? 1 : std::max<Int>(1, std::min(ceil_div(ENOUGH_TILES, down * across), p.D / LEAST_SPLIT_DEPTH));
   p.split_depth = std::max<Int>(TILE_DEPTH, round_up(ceil_div(p.D, wanted), TILE_DEPTH));
   const Int splits = std::max<Int>(1, ceil_div(p.D, p.split_depth));
   const Product whole = p;
   if (splits > 1) {
-    p.out = scratch_of<float>(splits * p.M * p.N);
+    p.out = workspace.take(splits * p.M * p.N);
     p.out_pitch = p.N, p.split_stride = p.M * p.N;
     p.alpha = 1.0f, p.accumulate = 0;
   }
@@ -116,15 +116,9 @@ bool suits_gemv(Pattern pattern, const Matrix& a, const Matrix& b, const Rows& r
          (is_ready(b) || (b.type == STORE_F32 && aligned(b.data) && b.width % OPERAND_CHUNK == 0));
 }
 
-Matrix nf4_matrix(U8In codes, U8In absmax_codes, F32In absmax, float absmax_offset, Int N, Int K) {
-  return {codes.data, STORE_NF4, N, K, K, absmax_codes.count ? absmax_codes.data : nullptr, absmax.data, absmax_offset};
-}
-
-}  // namespace
-
-Matrix bf16_matrix(const Matrix& matrix) {
-  if (matrix.type == STORE_BF16 && is_ready(matrix)) return matrix;
-  const Int pitch = round_up(matrix.width, OPERAND_CHUNK), elements = matrix.lines * pitch;
+/// A copy in bf16, in scratch.
+Matrix bf16_copy(const Matrix& matrix) {
+  const Int pitch = padded(matrix.width), elements = matrix.lines * pitch;
   uint16_t* const copy = scratch_of<uint16_t>(elements);
   const Grid grid = grid_for(elements / OPERAND_CHUNK, OPERAND_THREADS);
   if (matrix.type == STORE_NF4)
@@ -134,13 +128,25 @@ Matrix bf16_matrix(const Matrix& matrix) {
   return {copy, STORE_BF16, matrix.lines, matrix.width, pitch};
 }
 
-void product(Pattern pattern, float* out, Int out_pitch, const Matrix& a, const Matrix& b, float alpha, Int accumulate, Int compute, Rows rows) {
+/// A of a product is always bf16.
+Matrix left_matrix(const Matrix& matrix) { return matrix.type == STORE_BF16 && is_ready(matrix) ? matrix : bf16_copy(matrix); }
+
+Matrix nf4_matrix(U8In codes, U8In absmax_codes, F32In absmax, float absmax_offset, Int N, Int K) {
+  return {codes.data, STORE_NF4, N, K, K, absmax_codes.count ? absmax_codes.data : nullptr, absmax.data, absmax_offset};
+}
+
+}  // namespace
+
+Matrix tensor_matrix(const Matrix& matrix) { return is_ready(matrix) ? matrix : bf16_copy(matrix); }
+
+void product(Pattern pattern, float* out, Int out_pitch, const Matrix& a, const Matrix& b, float alpha, Int accumulate, Int compute, Workspace& workspace,
+             Rows rows) {
   const Int M = pattern == Pattern::WEIGHT ? a.width : a.lines, N = pattern == Pattern::FORWARD ? b.lines : b.width;
   const Int D = pattern == Pattern::WEIGHT ? a.lines : a.width;
   if (M == 0 || N == 0) return;
   if (compute == COMPUTE_BF16 && out_pitch == N && suits_gemv(pattern, a, b, rows)) return run_gemv(out, a, b, alpha, accumulate);
   const bool tensor_cores = compute == COMPUTE_BF16;
-  const Matrix left = tensor_cores ? bf16_matrix(a) : a, right = tensor_cores && !is_ready(b) ? bf16_matrix(b) : b;
+  const Matrix left = tensor_cores ? left_matrix(a) : a, right = tensor_cores ? tensor_matrix(b) : b;
   Product p = {};
   p.out = out, p.out_pitch = out_pitch, p.alpha = alpha, p.accumulate = accumulate;
   p.a = left.data, p.a_pitch = left.pitch;
@@ -148,29 +154,34 @@ void product(Pattern pattern, float* out, Int out_pitch, const Matrix& a, const 
   p.absmax_codes = right.absmax_codes, p.absmax = right.absmax, p.absmax_offset = right.absmax_offset;
   p.M = M, p.N = N, p.D = D;
   p.row_count = rows.count, p.first_row = rows.first;
-  run(tensor_cores ? choose_bf16(pattern, right.type, M, N) : choose_f32(pattern, right.type), p);
+  run(tensor_cores ? choose_bf16(pattern, right.type, M, N) : choose_f32(pattern, right.type), p, workspace);
 }
 
 void linear_forward(F32Out out, F32In inp, BytesIn weight, Int weight_type, Int M, Int N, Int K, float alpha, Int accumulate, Int compute) {
-  product(Pattern::FORWARD, out.data, N, dense_matrix(inp.data, STORE_F32, M, K), dense_matrix(weight.data, weight_type, N, K), alpha, accumulate, compute);
+  Workspace workspace;
+  product(Pattern::FORWARD, out.data, N, dense_matrix(inp.data, STORE_F32, M, K), dense_matrix(weight.data, weight_type, N, K), alpha, accumulate, compute, workspace);
 }
 
 void linear_backward(F32Out dinp, F32In dout, BytesIn weight, Int weight_type, Int M, Int N, Int K, float alpha, Int accumulate, Int compute) {
-  product(Pattern::BACKWARD, dinp.data, K, dense_matrix(dout.data, STORE_F32, M, N), dense_matrix(weight.data, weight_type, N, K), alpha, accumulate, compute);
+  Workspace workspace;
+  product(Pattern::BACKWARD, dinp.data, K, dense_matrix(dout.data, STORE_F32, M, N), dense_matrix(weight.data, weight_type, N, K), alpha, accumulate, compute, workspace);
 }
 
 void linear_weight_backward(F32Out dweight, F32In dout, F32In inp, Int M, Int N, Int K, float alpha, Int compute) {
-  product(Pattern::WEIGHT, dweight.data, K, dense_matrix(dout.data, STORE_F32, M, N), dense_matrix(inp.data, STORE_F32, M, K), alpha, 1, compute);
+  Workspace workspace;
+  product(Pattern::WEIGHT, dweight.data, K, dense_matrix(dout.data, STORE_F32, M, N), dense_matrix(inp.data, STORE_F32, M, K), alpha, 1, compute, workspace);
 }
 
 void linear_nf4_forward(F32Out out, F32In inp, U8In codes, U8In absmax_codes, F32In absmax, float absmax_offset, Int M, Int N, Int K, Int accumulate, Int compute) {
+  Workspace workspace;
   product(Pattern::FORWARD, out.data, N, dense_matrix(inp.data, STORE_F32, M, K), nf4_matrix(codes, absmax_codes, absmax, absmax_offset, N, K), 1.0f, accumulate,
-          compute);
+          compute, workspace);
 }
 
 void linear_nf4_backward(F32Out dinp, F32In dout, U8In codes, U8In absmax_codes, F32In absmax, float absmax_offset, Int M, Int N, Int K, Int accumulate, Int compute) {
+  Workspace workspace;
   product(Pattern::BACKWARD, dinp.data, K, dense_matrix(dout.data, STORE_F32, M, N), nf4_matrix(codes, absmax_codes, absmax, absmax_offset, N, K), 1.0f, accumulate,
-          compute);
+          compute, workspace);
 }
 
 }  // namespace tacotune::cuda

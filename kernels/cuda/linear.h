@@ -35,8 +35,11 @@ struct Matrix {
 
 inline Matrix dense_matrix(const void* data, Int type, Int lines, Int width) { return {data, type, lines, width, width}; }
 
-/// The matrix as bf16 that the tensor cores can take, in scratch unless it is that already.
-Matrix bf16_matrix(const Matrix& matrix);
+/// Lines of bf16 in scratch begin at multiples of 16 bytes.
+constexpr Int padded(Int width) { return ceil_div(width, 8) * 8; }
+
+/// The matrix as the tensor cores can take it for B: as it is, or a copy in bf16 in scratch.
+Matrix tensor_matrix(const Matrix& matrix);
 
 enum class Pattern {
   FORWARD,   // out (M,N) = a (M,D) · b (N,D)ᵀ
@@ -50,8 +53,22 @@ struct Rows {
   Int first = 0;
 };
 
+/// Memory for the partial results of an op's products, one after the other.
+class Workspace {
+ public:
+  float* take(Int count) {
+    if (count > count_) partial_ = scratch_of<float>(count_ = count);
+    return partial_;
+  }
+
+ private:
+  float* partial_ = nullptr;
+  Int count_ = 0;
+};
+
 /// out (M,N), its rows `out_pitch` apart, = alpha·product, plus out where `accumulate`. Rows of `out` that belong to no line of
 /// `a` may or may not be written.
-void product(Pattern pattern, float* out, Int out_pitch, const Matrix& a, const Matrix& b, float alpha, Int accumulate, Int compute, Rows rows = {});
+void product(Pattern pattern, float* out, Int out_pitch, const Matrix& a, const Matrix& b, float alpha, Int accumulate, Int compute, Workspace& workspace,
+             Rows rows = {});
 
 }  // namespace tacotune::cuda
