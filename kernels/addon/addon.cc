@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the .node exports: every op of ops.h under its camelCase name, the choice of instruction set, threads, and memory.
+// What the .node exports: every op of ops.h under its camelCase name, the choice of instruction set, threads, memory, and GPUs.
 // kernels/binding.ts types all of it and is the only file that loads it.
 #include <napi.h>
 
 #include <atomic>
 
 #include "export-op.h"
+#include "gpu.h"
 #include "kernels/cpu/dispatch.h"
 #include "kernels/cpu/threads.h"
 #include "memory.h"
@@ -88,6 +89,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("mapFile", Napi::Function::New(env, map_file));
   exports.Set("copyRange", Napi::Function::New(env, copy_range));
   exports.Set("dropPages", Napi::Function::New(env, drop_pages));
+  exports.Set("listGpus", Napi::Function::New(env, list_gpus));
+  exports.Set("openGpu", Napi::Function::New(env, open_gpu));
   return exports;
 }
 

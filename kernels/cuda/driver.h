@@ -28,11 +28,9 @@ using CUevent = struct EventOfDriver*;
   F(cuDeviceGetName, (char* name, int size, CUdevice device))                                                             \
   F(cuDeviceTotalMem_v2, (size_t * bytes, CUdevice device))                                                               \
   F(cuDevicePrimaryCtxRetain, (CUcontext * context, CUdevice device))                                                     \
-  F(cuDevicePrimaryCtxRelease_v2, (CUdevice device))                                                                      \
   F(cuCtxSetCurrent, (CUcontext context))                                                                                 \
   F(cuMemGetInfo_v2, (size_t * free, size_t* total))                                                                      \
   F(cuModuleLoadData, (CUmodule * module, const void* image))                                                             \
-  F(cuModuleUnload, (CUmodule module))                                                                                    \
   F(cuModuleGetFunction, (CUfunction * function, CUmodule module, const char* name))                                      \
   F(cuFuncSetAttribute, (CUfunction function, int attribute, int value))                                                  \
   F(cuFuncGetAttribute, (int* value, int attribute, CUfunction function))                                                 \
@@ -46,7 +44,6 @@ using CUevent = struct EventOfDriver*;
   F(cuMemsetD8Async, (CUdeviceptr to, unsigned char value, size_t bytes, CUstream stream))                                \
   F(cuMemsetD32Async, (CUdeviceptr to, unsigned value, size_t words, CUstream stream))                                    \
   F(cuStreamCreate, (CUstream * stream, unsigned flags))                                                                  \
-  F(cuStreamDestroy_v2, (CUstream stream))                                                                                \
   F(cuStreamSynchronize, (CUstream stream))                                                                               \
   F(cuStreamWaitEvent, (CUstream stream, CUevent event, unsigned flags))                                                  \
   F(cuEventCreate, (CUevent * event, unsigned flags))                                                                     \

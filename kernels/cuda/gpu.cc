@@ -16,7 +16,8 @@ constexpr Int STAGING_BYTES = Int{16} << 20;
 constexpr Int SMALL_DOWNLOAD_BYTES = 4096;
 constexpr Int SCRATCH_STEP = Int{1} << 20;
 
-std::unique_ptr<Gpu> opened;
+// Never destroyed: at the end of a process the driver may be gone before us, and takes everything back by itself.
+Gpu* opened = nullptr;
 thread_local const Gpu* current_here = nullptr;
 
 const char* const OP_NAMES[] = {
@@ -89,7 +90,7 @@ std::vector<GpuDescription> list_gpus() {
 }
 
 Gpu& Gpu::open(int ordinal, const std::string& modules) {
-  if (!opened) opened.reset(new Gpu(ordinal, modules));
+  if (!opened) opened = new Gpu(ordinal, modules);
   return *opened;
 }
 
@@ -125,11 +126,6 @@ Gpu::Gpu(int ordinal, const std::string& modules) : launched_(REMEMBERED) {
   marks_work_ = driver().cuMemsetD32Async(reinterpret_cast<CUdeviceptr>(mark_), 0, 1, compute_) == number::SUCCESS;
   synchronize();
   marks_work_ = marks_work_ && *static_cast<volatile uint32_t*>(mark_) == 0;
-}
-
-Gpu::~Gpu() {
-  // The process ends: the driver takes everything back with the context. Freeing piece by piece would only wait for kernels.
-  driver().cuDevicePrimaryCtxRelease_v2(device_);
 }
 
 void Gpu::be_current() {

@@ -7,7 +7,6 @@
 #pragma once
 #include <array>
 #include <map>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -35,7 +34,6 @@ class Gpu {
   static Gpu& open(int ordinal, const std::string& modules);
   /// The open one. @throws Unavailable when there is none
   static Gpu& current();
-  ~Gpu();
 
   const GpuDescription& description() const { return description_; }
   const DeviceInfo& info() const { return info_; }
