@@ -13,7 +13,7 @@ export default command({
   }),
   examples: [
     ['doctor', 'what this machine computes with, and whether it computes rightly'],
-    ['doctor --ops linear,attention', 'the same, for some ops of the GPU'],
+    ['doctor --ops linear --ops attention', 'the same, for some ops of the GPU'],
   ],
   async run({ checks, ops, json }) {
     const diagnosis = diagnose({
