@@ -13,6 +13,7 @@
 
 #include <algorithm>
 
+#include "launch.h"
 #include "linear.h"
 #include "ops.h"
 

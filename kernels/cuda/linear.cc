@@ -7,6 +7,7 @@
 #include "gemm.h"
 #include "gemm_f32.h"
 #include "gemv.h"
+#include "launch.h"
 #include "operands.h"
 #include "ops.h"
 
