@@ -133,7 +133,7 @@ class Checker : public Observer, public MemoryObserver {
   }
 
   __attribute__((format(printf, 4, 5))) void find(const void* pc, const char* kind, const char* format, ...) {
-    if (!seen_.insert({pc, kind}).second || seen_.size() > MOST_FINDINGS) return;
+    if (seen_.size() >= MOST_FINDINGS || !seen_.insert({source_line(pc), kind}).second) return;
     char text[600];
     va_list list;
     va_start(list, format);
@@ -233,7 +233,7 @@ class Checker : public Observer, public MemoryObserver {
       return remember_read(cell, now);
     }
     const Order after_write = order(cell.write_epoch, cell.write_thread, cell.write_stamp, now);
-    if (after_write != Order::BEFORE)
+    if (after_write != Order::BEFORE && !(kind == Access::ATOMIC && cell.write_atomic))
       find(at(now.pc), "race", "thread %u %s %s, which another %s wrote at %s with nothing between to order them", now.thread, verb(kind), name(address, array).c_str(),
            after_write == Order::OTHER_BLOCK ? "block" : "thread", source_line(at(cell.write_pc)).c_str());
     if (kind != Access::WRITE && (cell.initialised & all) != all)
@@ -251,6 +251,7 @@ class Checker : public Observer, public MemoryObserver {
     cell.write_stamp = now.stamp();
     cell.write_thread = static_cast<uint16_t>(now.thread);
     cell.write_pc = now.pc;
+    cell.write_atomic = kind == Access::ATOMIC;
     cell.initialised |= all;
   }
 
@@ -330,7 +331,7 @@ class Checker : public Observer, public MemoryObserver {
   uint64_t hit_begin_ = 0, hit_end_ = 0;
   std::vector<SharedArray> shared_;
   uint32_t epoch_ = 0, launch_first_ = 0, block_first_ = 0;
-  std::set<std::pair<const void*, const char*>> seen_;
+  std::set<std::pair<std::string, const char*>> seen_;  // a line is told once of a kind
   std::string findings_;
 };
 

@@ -242,7 +242,7 @@ void collective(uint32_t mask, Exchange& exchange, const void* pc) {
   if (!(mask >> fibre.lane & 1u))
     FAIL_HERE(Failure::OTHER, "lane %u calls a collective whose mask %08x lacks it, %s", fibre.lane, mask, source_line(pc).c_str());
   if (mask & ~warp.alive)
-    FAIL_HERE(Failure::OTHER, "mask %08x names lanes %08x that have exited or never were, %s", mask, mask & ~warp.alive, source_line(pc).c_str());
+    FAIL_HERE(Failure::OTHER, "a collective of mask %08x, of which lanes %08x have exited or never were, %s", mask, mask & ~warp.alive, source_line(pc).c_str());
   fibre.mask = mask;
   fibre.exchange = &exchange;
   fibre.state = State::AT_COLLECTIVE;
@@ -534,7 +534,8 @@ Outcome run_grid(const Kernel& kernel, dim3 grid, dim3 block, uint32_t dynamic_b
   }
   if (observer) {
     const std::string findings = observer->launch_ends();
-    if (!findings.empty()) fail(Failure::OTHER, "%s", findings.c_str());
+    // They name lines where the machine may only know that something went wrong.
+    if (!findings.empty()) machine.outcome = {failed() ? machine.outcome.failure : Failure::OTHER, std::string(kernel.name) + ": " + findings + (failed() ? "; " + machine.outcome.message : "")};
   }
   return machine.outcome;
 }

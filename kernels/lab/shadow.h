@@ -50,12 +50,14 @@ struct Cell {
   uint32_t write_epoch = 0, write_stamp = 0, write_pc = 0;
   uint16_t write_thread = 0;
   uint8_t initialised = 0;  // a bit for each byte
-  bool atomic : 1, in_flight : 1, mixed_stamps : 1;
+  bool atomic : 1;        // only atomics since the last plain access: the readers below are those who updated
+  bool write_atomic : 1;  // that write was an atomic
+  bool in_flight : 1, mixed_stamps : 1;
   // Since that write. Of the epoch `read_epoch`: all warps, and the lanes if it is one warp, at the clock `read_stamp`.
   uint32_t read_epoch = 0, read_warps = 0, read_lanes = 0, read_stamp = 0, read_pc = 0;
   uint32_t other_block_read_epoch = 0, other_block_read_pc = 0;
   uint32_t split = 0;  // 1 + the place of its four bytes, or 0
-  Cell() : atomic(false), in_flight(false), mixed_stamps(false) {}
+  Cell() : atomic(false), write_atomic(false), in_flight(false), mixed_stamps(false) {}
 };
 
 /// A cell for every word of the address space, made as they are asked for.
