@@ -21,6 +21,7 @@ Thread* current;
 const Kernel* kernels;
 Observer* observer;
 Counters counters;
+const char *stacks_begin, *stacks_end, *shared_begin, *shared_end;
 
 namespace {
 
@@ -40,7 +41,7 @@ struct Fibre : Thread {  // Thread first: `current` points at it
   Context context;
   char* stack = nullptr;  // null until it first runs, and again when it has exited
   State state;
-  uint32_t index, warp, lane;
+  uint32_t warp, lane;
   const void* pc;  // where it waits
   // At a barrier:
   int predicate;
@@ -132,7 +133,7 @@ std::string who_waits_where() {
 // ---- who runs next -------------------------------------------------------------------------------------------------------
 void make_ready(Fibre& fibre) {
   fibre.state = State::READY;
-  machine.schedule.push(fibre.index);
+  machine.schedule.push(fibre.number);
 }
 
 template <class Visit>
@@ -157,7 +158,7 @@ void give_stack(Fibre& fibre, char* stack) {
   fibre.stack = stack;
   if (!stack) return;
   // Tops at different offsets within a page: else every thread's variables compete for the same cache sets.
-  const size_t colour = fibre.index % 16 * 208;
+  const size_t colour = fibre.number % 16 * 208;
   prepare(fibre.context, stack, stack + STACK_BYTES - (colour & ~size_t(15)), run_threads);
 }
 
@@ -206,7 +207,7 @@ void open_barrier() {
 
 void exit_thread(Fibre& fibre) {
   if (!fibre.copies.empty())
-    fail(Failure::OTHER, "thread %u exits with a cp.async never waited for, issued at %s", fibre.index, source_line(fibre.copies[0].pc).c_str());
+    fail(Failure::OTHER, "thread %u exits with a cp.async never waited for, issued at %s", fibre.number, source_line(fibre.copies[0].pc).c_str());
   fibre.state = State::EXITED;
   machine.live--;
   machine.warps[fibre.warp].alive &= ~(1u << fibre.lane);
@@ -241,7 +242,7 @@ void collective(uint32_t mask, Exchange& exchange, const void* pc) {
   if (!(mask >> fibre.lane & 1u))
     FAIL_HERE(Failure::OTHER, "lane %u calls a collective whose mask %08x lacks it, %s", fibre.lane, mask, source_line(pc).c_str());
   if (mask & ~warp.alive)
-    FAIL_HERE(Failure::OTHER, "mask %08x names lanes %08x that have exited or never were, %s", mask, mask & ~warp.alive, source_line(pc).c_str());
+    FAIL_HERE(Failure::OTHER, "a collective of mask %08x, of which lanes %08x have exited or never were, %s", mask, mask & ~warp.alive, source_line(pc).c_str());
   fibre.mask = mask;
   fibre.exchange = &exchange;
   fibre.state = State::AT_COLLECTIVE;
@@ -333,9 +334,9 @@ __attribute__((noinline)) void ldmatrix_x4(uint32_t (&r)[4], const void* row, bo
   const void* const pc = HERE;
   const Fibre& fibre = self();
   if (reinterpret_cast<uintptr_t>(row) % 16 != 0)
-    FAIL_HERE(Failure::MISALIGNED, "ldmatrix: the row of thread %u is not at a multiple of 16 bytes, %s", fibre.index, source_line(pc).c_str());
+    FAIL_HERE(Failure::MISALIGNED, "ldmatrix: the row of thread %u is not at a multiple of 16 bytes, %s", fibre.number, source_line(pc).c_str());
   if (!machine.shared.holds(row, 16))
-    FAIL_HERE(Failure::ILLEGAL_ADDRESS, "ldmatrix: the row of thread %u is outside every shared array, %s", fibre.index, source_line(pc).c_str());
+    FAIL_HERE(Failure::ILLEGAL_ADDRESS, "ldmatrix: the row of thread %u is outside every shared array, %s", fibre.number, source_line(pc).c_str());
   MatrixExchange exchange(r, row, transposed);
   collective(0xffffffffu, exchange, pc);
   if (!observer) return;
@@ -343,9 +344,9 @@ __attribute__((noinline)) void ldmatrix_x4(uint32_t (&r)[4], const void* row, bo
   for (const void* const* rows = exchange.rows; rows < exchange.rows + 32; rows += 8) {
     if (transposed)
       for (uint32_t half = 0; half < 2; half++)
-        observer->matrix_read(fibre.index, static_cast<const char*>(rows[2 * (lane % 4) + half]) + 2 * (lane / 4), 2, pc);
+        observer->matrix_read(static_cast<const char*>(rows[2 * (lane % 4) + half]) + 2 * (lane / 4), 2, pc);
     else
-      observer->matrix_read(fibre.index, static_cast<const char*>(rows[lane / 4]) + 4 * (lane % 4), 4, pc);
+      observer->matrix_read(static_cast<const char*>(rows[lane / 4]) + 4 * (lane % 4), 4, pc);
   }
 }
 
@@ -363,9 +364,9 @@ __attribute__((noinline)) void copy_async(void* shared, const void* global, int 
   Fibre& fibre = self();
   const AsyncCopy copy{static_cast<char*>(shared), static_cast<const char*>(global), bytes, valid_bytes, HERE};
   if ((reinterpret_cast<uintptr_t>(shared) | reinterpret_cast<uintptr_t>(global)) % static_cast<unsigned>(bytes) != 0)
-    FAIL_HERE(Failure::MISALIGNED, "cp.async of thread %u: addresses must be multiples of %d bytes, %s", fibre.index, bytes, source_line(copy.pc).c_str());
+    FAIL_HERE(Failure::MISALIGNED, "cp.async of thread %u: addresses must be multiples of %d bytes, %s", fibre.number, bytes, source_line(copy.pc).c_str());
   if (!machine.shared.holds(shared, static_cast<size_t>(bytes)))
-    FAIL_HERE(Failure::ILLEGAL_ADDRESS, "cp.async of thread %u writes outside every shared array, %s", fibre.index, source_line(copy.pc).c_str());
+    FAIL_HERE(Failure::ILLEGAL_ADDRESS, "cp.async of thread %u writes outside every shared array, %s", fibre.number, source_line(copy.pc).c_str());
   if (observer) observer->copy_issued(shared, global, static_cast<size_t>(bytes), static_cast<size_t>(valid_bytes), copy.pc);
   if (!machine.options.lazy_copies) land(copy);
   fibre.copies.push_back(copy);
@@ -403,11 +404,6 @@ __attribute__((noinline)) void* static_shared(const void* key, size_t bytes, con
   return array;
 }
 
-bool on_a_stack(const void* address) {
-  const char* const a = static_cast<const char*>(address);
-  return a >= machine.stacks && a < machine.stacks + MAX_THREADS * (STACK_BYTES + PAGE);
-}
-
 // ---- faults of the processor ---------------------------------------------------------------------------------------------
 namespace {
 
@@ -429,9 +425,9 @@ void on_fault(int signal, siginfo_t* info, void* context) {
   }
   const Fibre& fibre = self();
   const char* const address = static_cast<const char*>(info->si_addr);
-  if (signal == SIGFPE) fail(Failure::OTHER, "thread %u divides by zero, %s", fibre.index, source_line(pc).c_str());
-  else if (on_a_stack(address)) fail(Failure::OTHER, "thread %u needs more than %zu bytes of stack, %s", fibre.index, STACK_BYTES, source_line(pc).c_str());
-  else fail(Failure::ILLEGAL_ADDRESS, "thread %u touches %p, where no memory is, %s", fibre.index, info->si_addr, source_line(pc).c_str());
+  if (signal == SIGFPE) fail(Failure::OTHER, "thread %u divides by zero, %s", fibre.number, source_line(pc).c_str());
+  else if (address >= stacks_begin && address < stacks_end) fail(Failure::OTHER, "thread %u needs more than %zu bytes of stack, %s", fibre.number, STACK_BYTES, source_line(pc).c_str());
+  else fail(Failure::ILLEGAL_ADDRESS, "thread %u touches %p, where no memory is, %s", fibre.number, info->si_addr, source_line(pc).c_str());
   abandon();
 }
 
@@ -467,6 +463,10 @@ void prepare_stacks() {
     void* memory = mmap(nullptr, MAX_THREADS * (STACK_BYTES + PAGE), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) abort();
     machine.stacks = static_cast<char*>(memory);
+    shared_begin = machine.shared.begin();
+    shared_end = machine.shared.end();
+    stacks_begin = machine.stacks;
+    stacks_end = stacks_begin + MAX_THREADS * (STACK_BYTES + PAGE);
     for (uint32_t i = 0; i < MAX_THREADS; i++) mprotect(machine.stacks + i * (STACK_BYTES + PAGE), PAGE, PROT_NONE);
   }
   machine.free_stacks.clear();
@@ -488,7 +488,7 @@ void run_block(uint3 index, dim3 grid, dim3 block, uint32_t dynamic_bytes, Rando
     fibre.block_size = block;
     fibre.grid_size = grid;
     fibre.stack = nullptr;
-    fibre.index = i;
+    fibre.number = i;
     fibre.warp = i / 32;
     fibre.lane = i % 32;
     fibre.copies.clear();
@@ -534,7 +534,8 @@ Outcome run_grid(const Kernel& kernel, dim3 grid, dim3 block, uint32_t dynamic_b
   }
   if (observer) {
     const std::string findings = observer->launch_ends();
-    if (!findings.empty()) fail(Failure::OTHER, "%s", findings.c_str());
+    // They name lines where the machine may only know that something went wrong.
+    if (!findings.empty()) machine.outcome = {failed() ? machine.outcome.failure : Failure::OTHER, std::string(kernel.name) + ": " + findings + (failed() ? "; " + machine.outcome.message : "")};
   }
   return machine.outcome;
 }

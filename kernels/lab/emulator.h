@@ -17,7 +17,6 @@
 #define __host__
 #define __constant__ static const
 #define __forceinline__ inline __attribute__((always_inline))
-#define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
 #define __grid_constant__
 
@@ -43,6 +42,7 @@ namespace emulator {
 struct Thread {
   uint3 thread_index, block_index;
   dim3 block_size, grid_size;
+  uint32_t number;  // within the block, x fastest
 };
 extern Thread* current;
 

@@ -38,8 +38,8 @@ class Observer {
   virtual void shared_array(const char* name, const char* start, size_t bytes) = 0;
   virtual void barrier() = 0;
   virtual void warp_barrier(uint32_t warp, uint32_t mask) = 0;
-  /// A warp reads a matrix: each of the lanes that receive reads 4 bytes (2 and 2 where transposed).
-  virtual void matrix_read(uint32_t thread, const void* address, size_t bytes, const void* pc) = 0;
+  /// A lane receives these bytes of a matrix that its warp reads.
+  virtual void matrix_read(const void* address, size_t bytes, const void* pc) = 0;
   virtual void copy_issued(const void* shared, const void* global, size_t bytes, size_t valid_bytes, const void* pc) = 0;
   virtual void copy_landed(const void* shared, const void* global, size_t bytes, size_t valid_bytes, const void* pc) = 0;
 
@@ -49,7 +49,9 @@ class Observer {
 extern Observer* observer;  // null in the plain build
 
 /// Where threads keep their variables: what lies here is no business of a memory check.
-bool on_a_stack(const void* address);
+extern const char *stacks_begin, *stacks_end;
+/// The store that all shared arrays lie in.
+extern const char *shared_begin, *shared_end;
 
 /// "file.cu:12" of an address in this library: the innermost line that is not part of the lab or of device.cuh, through
 /// addr2line. Without debug information or addr2line: the library's name and the offset.

@@ -39,6 +39,8 @@ class SharedMemory {
   }
 
   size_t used() const { return used_; }
+  const char* begin() const { return bytes_; }
+  const char* end() const { return bytes_ + sizeof bytes_; }
 
   bool holds(const void* address, size_t bytes) const {
     const char* const a = static_cast<const char*>(address);

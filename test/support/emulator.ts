@@ -9,15 +9,16 @@ import { fileURLToPath } from 'node:url';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
 const folder = join(root, 'build', 'emulator');
 
-let built = false;
+const built = new Set<string>();
 
-function buildEmulator(): void {
-  if (built) return;
-  const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, 'scripts', 'build-emulator.mjs')], {
-    encoding: 'utf8',
-  });
+/** Brings what scripts/build-emulator.mjs makes up to date, once a process. */
+export function buildEmulator(...flags: string[]): void {
+  const what = flags.join(' ');
+  if (built.has(what)) return;
+  const script = join(root, 'scripts', 'build-emulator.mjs');
+  const { status, stdout, stderr } = spawnSync(process.execPath, [script, ...flags], { encoding: 'utf8' });
   if (status !== 0) throw new Error(`the emulator was not built: ${stdout}${stderr}`);
-  built = true;
+  built.add(what);
 }
 
 /** The environment in which the emulator is this process's CUDA driver. */

@@ -5,7 +5,8 @@
 //     make -C kernels/lab/harness && build/lab/harness            agreement of all ops
 //     build/lab/harness linear attention --time                   and times, of the ops whose names contain a word
 //
-// Options: --modules FOLDER (default build/cuda, or TACOTUNE_CUDA_MODULES), --gpu N, --repeats N, --json.
+// Options: --modules FOLDER (default build/cuda, or TACOTUNE_CUDA_MODULES), --gpu N, --repeats N, --json,
+// --exact (allocations without fences: for the checker).
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -48,6 +49,7 @@ Options parse(int count, char** arguments) {
     else if (word == "--repeats") options.repeats = std::stoi(value());
     else if (word == "--time") options.time = true;
     else if (word == "--json") options.json = true;
+    else if (word == "--exact") Placed::fence = 0;
     else if (word.rfind("--", 0) == 0) throw std::invalid_argument("unknown option " + word);
     else options.words.push_back(word);
   }

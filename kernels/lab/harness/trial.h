@@ -57,19 +57,24 @@ class Case {
 /// An operand of a call in its two places.
 class Placed {
  public:
-  static constexpr Int FENCE = 64;
+  /// Bytes before and behind an operand that a call must leave alone. 0 makes allocations exact, so that a driver which
+  /// checks bounds (libcuda-checked.so) sees a read too far as well.
+  static inline Int fence = 64;
 
   template <class T>
   Placed(const std::vector<T>& values, bool output)
-      : size_(sizeof(T)), output_(output), host_(values.size() * sizeof(T)) {
+      : size_(sizeof(T)), step_(sizeof(T)), output_(output), host_(values.size() * sizeof(T)) {
     std::memcpy(host_.data(), values.data(), host_.size());
     before_ = host_;
   }
 
+  /// Bytes that hold elements of a storage type are aligned to the largest of them.
+  void holds_elements() { step_ = sizeof(float); }
+
   /// @param shift elements by which it is off an alignment
   void place(cuda::Gpu& gpu, Int shift) {
-    start_ = FENCE + shift * static_cast<Int>(size_);
-    std::vector<unsigned char> all(static_cast<size_t>(start_ + bytes() + FENCE), 0xff);
+    start_ = fence + shift * static_cast<Int>(step_);
+    std::vector<unsigned char> all(static_cast<size_t>(start_ + bytes() + fence), 0xff);
     std::memcpy(all.data() + start_, before_.data(), before_.size());
     address_ = gpu.allocate(static_cast<Int>(all.size()));
     gpu.upload(address_, all.data(), static_cast<Int>(all.size()));
@@ -80,7 +85,7 @@ class Placed {
   }
   /// Values after the call; says what was touched that should not have been.
   std::string fetch(cuda::Gpu& gpu, std::vector<unsigned char>& values) const {
-    std::vector<unsigned char> all(static_cast<size_t>(start_ + bytes() + FENCE));
+    std::vector<unsigned char> all(static_cast<size_t>(start_ + bytes() + fence));
     gpu.download(all.data(), address_, static_cast<Int>(all.size()));
     values.assign(all.begin() + start_, all.begin() + start_ + bytes());
     for (Int i = 0; i < static_cast<Int>(all.size()); i++)
@@ -99,10 +104,10 @@ class Placed {
   bool floats() const { return size_ == 4; }
 
  private:
-  size_t size_;
+  size_t size_, step_;
   bool output_;
   std::vector<unsigned char> host_, before_;
-  Int start_ = FENCE;
+  Int start_ = 0;
   cuda::CUdeviceptr address_ = 0;
 };
 
@@ -123,6 +128,8 @@ class Trial : public Case {
     shape = sizes;
     tolerance = allowed;
     (add(arguments), ...);
+    size_t next = 0;
+    (mark<P>(next), ...);
   }
 
   Outcome check(cuda::Gpu& gpu) override {
@@ -181,6 +188,13 @@ class Trial : public Case {
     gpu.end_op();
   }
 
+  template <class Q>
+  void mark(size_t& next) {
+    if constexpr (!std::is_arithmetic_v<Q>) {
+      if (std::is_same_v<Q, BytesIn> || std::is_same_v<Q, BytesOut>) operands_[next]->holds_elements();
+      next++;
+    }
+  }
   struct Next {
     size_t operand = 0, number = 0;
   };
