@@ -87,10 +87,7 @@ function launchesOfOps() {
   const hostHalves = readdirSync(join(root, 'kernels', 'cuda'))
     .filter((file) => file.endsWith('.cc'))
     .map((file) => `kernels/cuda/${file}`)
-    .filter((file) => {
-      const text = readFileSync(join(root, file), 'utf8');
-      return text.includes('#include "launch.h"') && !text.includes('#include "gpu.h"');
-    });
+    .filter((file) => !/#include "(gpu|driver)\.h"/.test(readFileSync(join(root, file), 'utf8')));
   const program = join(folder, 'launches');
   const sources = ['kernels/lab/report/launches.cc', ...hostHalves];
   run(process.env['CXX'] ?? 'g++', ['-std=c++17', '-O1', '-I.', '-o', program, ...sources], 'Needed: g++ 10 or later.');
@@ -118,20 +115,21 @@ function occupancy({ registers, sharedBytes }, threads, card) {
 }
 
 /** Clocks of a multiprocessor that one warp's way along the path takes in each unit. */
-function clocksOf(path, card) {
-  const count = (unit) => path.filter((i) => i.unit === unit).length;
-  const bytes = (unit, names) =>
-    path.reduce((sum, i) => sum + (i.unit === unit && (!names || names.includes(i.name)) ? 32 * i.bytes : 0), 0);
-  const products = count('tensor');
+function clocksOf({ loop, path }, card) {
+  const count = (belongs) => path.filter(belongs).length;
+  const ofUnit = (unit) => count((i) => i.unit === unit);
+  const bytes = (unit) => path.reduce((sum, i) => sum + (i.unit === unit ? 32 * i.bytes : 0), 0);
+  const wideConversions = count((i) => /^(F2F|I2F|F2I).64$/.test(i.name));
+  // A loop that stages tiles in shared memory finds them in the level-2 cache, since many blocks read them.
+  const staged = loop && path.some((i) => i.name === 'LDGSTS' || i.name === 'STS');
   return {
-    'tensor cores': (products * PRODUCTS_OF_HMMA) / card.tensor,
-    'f32 units': (count('fp32') * 32) / card.fp32 + (count('imad') * 32) / card.imad + (count('fp16') * 32) / card.fp32,
-    'integer units': (count('alu') * 32) / card.alu,
-    'f64 units': ((count('fp64') + path.filter((i) => /F2F.64|I2F.64|F2I.64/.test(i.name)).length) * 32) / card.fp64,
-    'special functions': (count('xu') * 32) / card.xu,
-    'shared memory': bytes('shared') / 128 + path.filter((i) => i.name === 'SHFL').length,
-    // A tile's operands come from the level-2 cache, which many blocks read; what no product waits for comes from memory.
-    ...(products ? { 'level-2 cache': bytes('global') / 64 } : { memory: bytes('global') / card.memory }),
+    'tensor cores': (ofUnit('tensor') * PRODUCTS_OF_HMMA) / card.tensor,
+    'f32 units': ((ofUnit('fp32') + ofUnit('fp16')) * 32) / card.fp32 + (ofUnit('imad') * 32) / card.imad,
+    'integer units': (ofUnit('alu') * 32) / card.alu,
+    'f64 units': ((ofUnit('fp64') + wideConversions) * 32) / card.fp64,
+    'special functions': ((ofUnit('xu') - wideConversions) * 32) / card.xu,
+    'shared memory': bytes('shared') / 128 + count((i) => i.name === 'SHFL'),
+    ...(staged ? { 'level-2 cache': bytes('global') / 64 } : { memory: bytes('global') / card.memory }),
     issue: path.length / 4,
   };
 }
@@ -169,7 +167,7 @@ function describe(kernel, resources, launch, card) {
     card,
   );
   const { loop, path } = hotPath(kernel.instructions);
-  const clocks = Object.entries(clocksOf(path, card)).sort((a, b) => b[1] - a[1]);
+  const clocks = Object.entries(clocksOf({ loop, path }, card)).sort((a, b) => b[1] - a[1]);
   const [[first, most], [second, next]] = clocks;
   return {
     threads,
@@ -224,7 +222,8 @@ function markdown(rows) {
   const cards = Object.entries(CARDS).map(([architecture, { card }]) => `sm_${architecture} (${card})`);
   const lines = [
     `Values with slashes are those of ${cards.join(' / ')}; the mix is that of the last. A path is one warp's: "loop" a turn of the busiest`,
-    'innermost loop, "pass" the whole kernel where no loop outweighs it. Bytes of an access, a lane, stand in brackets.',
+    'loop, "pass" the whole kernel where no loop outweighs it. Bytes of an access, a lane, stand in brackets. The busiest unit is the',
+    'one that bounds the speed if all others were free; what another needs of its clocks follows where that is above half.',
     '',
     '| kernel | blocks × threads | registers | shared bytes | occupancy, bound by | path | mix | busiest unit |',
     '|---|---|---|---|---|---|---|---|',

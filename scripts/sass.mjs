@@ -274,7 +274,7 @@ export function hotPath(instructions) {
     .map((end) => ({ start: instructions[end].target, end }));
   const whole = busiestPath(instructions, 0, instructions.length - 1);
   let best = { loop: false, path: whole.path.map((i) => instructions[i]) };
-  let most = weightOf(best.path) / 4; // a loop runs more often than once
+  let most = weightOf(best.path) / 10; // a loop runs more often than once
   for (const loop of loops) {
     const within = loops.filter((other) => other !== loop && other.start >= loop.start && other.end <= loop.end);
     const { path } = busiestPath(instructions, loop.start, loop.end);
