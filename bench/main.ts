@@ -8,6 +8,7 @@ const benchmarks: Record<string, { about: string; load(): Promise<{ run(args: st
   study: { about: 'the chain and the curriculum against the baseline', load: () => import('./study.js') },
   ops: { about: 'kernels against the ceilings of this machine', load: () => import('./ops.js') },
   step: { about: 'a whole training step, beside PEFT', load: () => import('./step.js') },
+  tfjs: { about: 'the tfjs device on TensorFlow, beside cpu', load: () => import('./tfjs.js') },
   tokenizer: { about: 'tokenizing, beside sentencepiece-js', load: () => import('./tokenizer.js') },
 };
 

@@ -14,3 +14,4 @@ export {
 } from './gpu.js';
 export { COMPUTE_TYPE, type NativeOps, STORAGE_TYPE } from './native-ops.js';
 export { ScratchPlan } from './scratch.js';
+export { registerTfjsOps, TFJS_OPS } from './tfjs-ops.js';

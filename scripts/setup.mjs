@@ -23,10 +23,10 @@ step('packages', [join(root, 'package-lock.json')], 'node_modules/.package-lock.
 );
 step(
   'addon',
-  // The lab is built by scripts of its own, into libraries of its own.
+  // The lab and the ops for TensorFlow are built by scripts of their own, into libraries of their own.
   [
     join(root, 'binding.gyp'),
-    ...filesBelow(['kernels'], ['.cc', '.h', '.inc']).filter((file) => !file.includes('/lab/')),
+    ...filesBelow(['kernels'], ['.cc', '.h', '.inc']).filter((file) => !/[/](lab|tfjs)[/]/.test(file)),
   ],
   'build/Release/tacotune.node',
   () => {

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// The device under test: the pure JavaScript backend of the development dependencies, so that it runs everywhere.
+// The device under test: the pure JavaScript backend of the development dependencies, so that it runs everywhere. The
+// environment variable names a folder with other packages: TACOTUNE_TFJS=build/tfjs-node npm test -- tfjs/
+import { resolve } from 'node:path';
 import { type LoadedTensorFlow, loadTensorFlow, TfjsDevice } from '../../engine/index.js';
 import { projectRoot } from '../support/harness.js';
+
+export const FOLDER_VARIABLE = 'TACOTUNE_TFJS';
 
 let loaded: Promise<LoadedTensorFlow> | undefined;
 
 export function tensorFlow(): Promise<LoadedTensorFlow> {
-  loaded ??= loadTensorFlow([projectRoot]);
+  loaded ??= loadTensorFlow([resolve(process.env[FOLDER_VARIABLE] ?? projectRoot)]);
   return loaded;
 }
 

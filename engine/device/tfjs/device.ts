@@ -35,7 +35,8 @@ import {
 import { linearBackward, linearForward, linearWeightBackward } from './linear.js';
 import type { LoadedTensorFlow } from './load.js';
 import { bytesOf, intsOf, packedOf, type T } from './memory.js';
-import { ABSMAX_UNIT, CODES_UNIT, LookupCodec, type Nf4Codec } from './nf4.js';
+import { ABSMAX_UNIT, CODES_UNIT, LookupCodec, type Nf4Codec, type Nf4Parts } from './nf4.js';
+import { customOps } from './nf4-ops.js';
 import { adamw, adamw8bit } from './optimizer.js';
 import { keepMask } from './philox.js';
 import { decodeWeight, quantizeNf4 } from './quantization.js';
@@ -51,7 +52,7 @@ export class TfjsDevice extends TfjsMemory implements Device {
   readonly #nf4: Nf4Codec;
 
   /** @throws UserError where another compute type than f32 is asked for */
-  constructor({ tf }: LoadedTensorFlow, { compute }: TfjsDeviceOptions) {
+  constructor(loaded: LoadedTensorFlow, { compute }: TfjsDeviceOptions) {
     if (compute !== 'f32') {
       throw new UserError({
         expected: 'compute: f32 on the tfjs device, since TensorFlow.js has no other floating type',
@@ -59,8 +60,8 @@ export class TfjsDevice extends TfjsMemory implements Device {
         remedy: "leave 'compute' out or set it to f32",
       });
     }
-    super(tf);
-    this.#nf4 = new LookupCodec(tf);
+    super(loaded.tf);
+    this.#nf4 = customOps(loaded) ?? new LookupCodec(loaded.tf);
   }
 
   adoptWeight(values: WeightValues): Dense {
@@ -207,7 +208,8 @@ export class TfjsDevice extends TfjsMemory implements Device {
     refuseAlpha(weight, alpha);
     this.run(() => {
       const x = this.rows(inp, weight.shape[1]);
-      this.put(out, linearForward(this.tf, x, this.#dense(weight), alpha ?? 1), accumulate);
+      const product = weight.dtype === 'nf4' ? this.#nf4.product?.(x, this.#parts(weight)) : undefined;
+      this.put(out, product ?? linearForward(this.tf, x, this.#dense(weight), alpha ?? 1), accumulate);
     });
   }
 
@@ -306,15 +308,12 @@ export class TfjsDevice extends TfjsMemory implements Device {
 
   /** As (N,K): a 4-bit weight is made dense. */
   #dense(weight: Weight): T {
-    if (weight.dtype !== 'nf4') return this.read(weight as F32);
-    const { shape, codes, absmaxCodes, absmax, absmaxOffset } = weight;
-    return this.#nf4.decode({
-      shape,
-      codes: packedOf(codes),
-      absmaxCodes: packedOf(absmaxCodes),
-      absmax: this.read(absmax),
-      absmaxOffset,
-    });
+    return weight.dtype === 'nf4' ? this.#nf4.decode(this.#parts(weight)) : this.read(weight as F32);
+  }
+
+  #parts({ shape, codes, absmaxCodes, absmax, absmaxOffset }: Nf4): Nf4Parts {
+    const packed = { codes: packedOf(codes), absmaxCodes: packedOf(absmaxCodes) };
+    return { shape, ...packed, absmax: this.read(absmax), absmaxOffset };
   }
 }
 

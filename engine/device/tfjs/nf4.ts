@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Frozen 4-bit weights over the ops that TensorFlow.js has: packed at rest, four bytes to an int32, and decoded for each product
 // by looking up each byte's pair of values. Products and sums are separate ops, so each is rounded to f32 by itself, as
-// kernels/quant.h asks. The addon of kernels/tfjs/ replaces this where it is built: see custom-op.ts.
+// kernels/quant.h asks. Where the addon of kernels/tfjs/ is built, its ops take over: see nf4-ops.ts.
 import { NESTED_BLOCK, NF4_BLOCK } from '../device.js';
 import { PackedBytes, type T, type Tf } from './memory.js';
 import { NF4_VALUES, SIGNED_DYNAMIC_MAP } from './quantization.js';
@@ -23,6 +23,8 @@ export interface Nf4Codec {
   pack(bytes: Uint8Array, unit: number): PackedBytes;
   /** The dense weight (N,K), within a `tf.tidy`. */
   decode(parts: Nf4Parts): T;
+  /** inp (M,K)·weightᵀ without the dense weight, where that is quicker; otherwise nothing. */
+  product?(inp: T, parts: Nf4Parts): T | undefined;
 }
 
 export const CODES_UNIT = NF4_BLOCK / 2;
