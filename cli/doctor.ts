@@ -49,6 +49,15 @@ function diagnosisText(d: Diagnosis): string {
     const failed = gpu.checks.filter((check) => check.failed > 0);
     facts.push(['driver', `CUDA ${Math.floor(gpu.driverVersion / 1000)}.${(gpu.driverVersion % 1000) / 10}`]);
     facts.push(['GPU memory', `${bytes(gpu.freeBytes)} free of ${bytes(gpu.totalBytes)}`]);
+    facts.push([
+      'GPU layouts',
+      gpu.probes
+        .map(
+          ({ name, compared, mismatches }) =>
+            `${name} ${mismatches === 0 ? 'as believed' : `differs in ${mismatches} of ${compared}`}`,
+        )
+        .join(', '),
+    ]);
     if (gpu.checks.length > 0) {
       facts.push([
         'GPU ops',

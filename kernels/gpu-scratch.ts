@@ -79,3 +79,42 @@ export function attentionScratch(
   const parts = Math.ceil(Tk / Math.ceil(Tk / wanted));
   return parts > 1 ? array(4 * queries * parts * (D + 2)) : 0;
 }
+
+const LOGITS_BYTES = 64 * 2 ** 20;
+const LEAST_LOGITS_ROWS = 16;
+
+/** The fused head over inp (M,C) and a weight (V,C). */
+export function crossEntropyScratch(
+  { M, V, C, type }: { M: number; V: number; C: number; type: StoredAs },
+  { bf16, gradients, trains }: { bf16: boolean; gradients: boolean; trains: boolean },
+): number {
+  const pitch = ceil(V, 8);
+  const fitting = Math.floor(LOGITS_BYTES / (4 * pitch) / LEAST_LOGITS_ROWS) * LEAST_LOGITS_ROWS;
+  const rows = Math.min(M, Math.max(LEAST_LOGITS_ROWS, fitting));
+  const operands = bf16 ? rounded(rows, C) : array(4 * rows * C);
+  const weight = bf16 && (type === 'f32' || C % 8 !== 0) ? rounded(V, C) : 0;
+  const narrows = type !== 'f16';
+  let [partial, largest] = [0, 0]; // the products' partial results share one piece, which grows by being taken anew
+  for (const bytes of [
+    splits(rows, V, C, bf16, narrows),
+    gradients && trains ? splits(V, C, rows, bf16, true) : 0,
+    gradients ? splits(rows, C, V, bf16, narrows) : 0,
+  ]) {
+    if (bytes > largest) partial += bytes;
+    largest = Math.max(largest, bytes);
+  }
+  return (
+    array(4 * (M + 1)) + array(4 * rows * pitch) + operands + (gradients ? array(4 * rows * C) : 0) + weight + partial
+  );
+}
+
+/** The partial sums of a trained norm's gradient: at most so many rows (rmsnorm.h). */
+const RMSNORM_PARTS = 64;
+
+export const rmsnormScratch = (M: number, C: number): number => array(4 * Math.min(M, RMSNORM_PARTS) * C);
+
+/** It is taken in steps of so many bytes. */
+const STEP = 2 ** 20;
+
+/** What a GPU holds for scratch after ops of these needs. */
+export const heldScratch = (largestNeed: number): number => (largestNeed > 0 ? ceil(largestNeed, STEP) : 0);

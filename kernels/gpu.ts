@@ -37,6 +37,16 @@ export interface OpAgreement {
   troubles: string[];
 }
 
+export interface OpTime {
+  shape: string;
+  ms: number;
+  flops: number;
+  bytes: number;
+  /** Shares of what the card could do, by its clocks. */
+  ofPeakFlops: number;
+  ofPeakBytes: number;
+}
+
 /** An opened GPU. Ops are enqueued and return at once; `download` waits without blocking the event loop. */
 export interface NativeGpu extends NativeOps<GpuSpan, GpuSpan, GpuSpan, GpuSpan> {
   readonly description: GpuDescription;
@@ -55,6 +65,10 @@ export interface NativeGpu extends NativeOps<GpuSpan, GpuSpan, GpuSpan, GpuSpan>
   readonly ops: readonly string[];
   /** Runs an op's own cases on the GPU beside the scalar reference. */
   checkOp(op: string): OpAgreement;
+  /** Median times of an op's cases of realistic size, by events on the GPU. */
+  timeOp(op: string, repeats: number): OpTime[];
+  /** Whether this GPU places the elements of matrix fragments as the kernels believe. */
+  probe(): { name: string; compared: number; mismatches: number }[];
   synchronize(): void;
   /** Gives scratch memory back. */
   trim(): void;

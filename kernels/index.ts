@@ -10,8 +10,18 @@ export {
   modulesFolder,
   type NativeGpu,
   type OpAgreement,
+  type OpTime,
   openGpu,
 } from './gpu.js';
+export {
+  attentionScratch,
+  crossEntropyScratch,
+  heldScratch,
+  linearScratch,
+  type Pattern,
+  rmsnormScratch,
+  type StoredAs,
+} from './gpu-scratch.js';
 export { COMPUTE_TYPE, type NativeOps, STORAGE_TYPE } from './native-ops.js';
 export { ScratchPlan } from './scratch.js';
 export { registerTfjsOps, TFJS_OPS } from './tfjs-ops.js';

@@ -30,6 +30,8 @@ export interface Diagnosis {
     driverVersion: number;
     freeBytes: number;
     totalBytes: number;
+    /** Where the GPU puts the elements of matrix fragments, beside where the kernels believe them. */
+    probes: { name: string; compared: number; mismatches: number }[];
     checks: OpCheck[];
   };
   /** Nothing that is here is broken. */
@@ -67,7 +69,10 @@ export function diagnose(options: DoctorOptions = {}): Diagnosis {
     ...(unusable !== undefined && { missing: unusable }),
     modules: modules.sort(),
     ...(gpu && { gpu }),
-    healthy: opened?.error === undefined && (gpu?.checks.every(({ failed }) => failed === 0) ?? true),
+    healthy:
+      opened?.error === undefined &&
+      (gpu?.checks.every(({ failed }) => failed === 0) ?? true) &&
+      (gpu?.probes.every(({ mismatches }) => mismatches === 0) ?? true),
   };
 }
 
@@ -78,7 +83,7 @@ function examined(gpu: NativeGpu, { checkOps = true, ops, onCheck }: DoctorOptio
     onCheck?.(check);
     return check;
   });
-  return { name: gpu.description.name, driverVersion: gpu.driverVersion, ...gpu.memory(), checks };
+  return { name: gpu.description.name, driverVersion: gpu.driverVersion, ...gpu.memory(), probes: gpu.probe(), checks };
 }
 
 function tried<T>(work: () => T): { value?: T; error?: string } {

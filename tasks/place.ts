@@ -72,20 +72,9 @@ export function kernelsOf({ device, deviceReason }: Place): string {
   return device === 'cuda' ? deviceReason : `${native().instructionSet()}, ${native().threads()} threads`;
 }
 
-/** Runs `work`; where the GPU's memory did not suffice, the error says what was held and what was planned. */
-export async function withMemoryExplained<T>(
-  planned: Partial<Record<string, number>>,
-  work: () => Promise<T>,
-): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (error instanceof OutOfGpuMemory) throw explained(error, planned);
-    throw error;
-  }
-}
-
-function explained(error: OutOfGpuMemory, planned: Partial<Record<string, number>>): UserError {
+/** An error that the GPU's memory did not suffice, with what was held and what was planned; any other as it is. */
+export function memoryExplained(error: unknown, planned: Partial<Record<string, number>>): unknown {
+  if (!(error instanceof OutOfGpuMemory)) return error;
   const list = (memory: Iterable<[string, number | undefined]>) =>
     [...memory].map(([kind, bytes]) => `${kind} ${gib(bytes ?? 0)}`).join(', ');
   return new UserError({

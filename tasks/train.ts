@@ -9,7 +9,7 @@ import { openRunData } from './data.js';
 import { writeModelCard } from './model-card.js';
 import { modelShape } from './model-shape.js';
 import { type OpenedModel, openForTraining } from './open-model.js';
-import { type DeviceName, gib, kernelsOf, makeDevice, type Place, resolvePlace, withMemoryExplained } from './place.js';
+import { type DeviceName, gib, kernelsOf, makeDevice, memoryExplained, type Place, resolvePlace } from './place.js';
 import { findResumePoint, type ResumePoint, RUN_FILES, RunFolder, restoreOptimizer } from './run-folder.js';
 import {
   adapterSettings,
@@ -81,27 +81,36 @@ export async function* resume(output: string, options: ResumeOptions = {}): Asyn
 }
 
 async function* run(recipe: Recipe, options: TrainOptions, point?: ResumePoint): AsyncGenerator<RunEvent> {
-  const { output, signal } = options;
   const place = placeOf(recipe, point);
-  const { compute, computeReason } = place;
   const memory = memoryBudget(recipe, place);
-  const settings = adapterSettings(recipe);
   // A checkpoint of a whole model is a model directory of its own.
-  const path = point && settings === 'full' ? point.folder : recipe.model;
+  const path = point && recipe.adapter.type === 'full' ? point.folder : recipe.model;
   const planned = await planThatFits(recipe, modelShape(path), place, memory);
-  const { plan, pagedOptimizer } = planned;
-  const device = await makeDevice(place, { threads: recipe.threads, pagedOptimizer });
-  const open = async () =>
-    openForTraining({
-      model: path,
-      tokenizer: recipe.tokenizer ?? recipe.model,
-      adapter: settings === 'full' ? undefined : (point?.folder ?? options.initAdapter),
-      quantize: recipe.quantize,
-      device,
-      adapterSettings: settings,
-      seed: recipe.seed,
-    });
-  const model = await withMemoryExplained(plan.memory, open);
+  try {
+    yield* runPlanned(recipe, options, point, { path, place, planned });
+  } catch (error) {
+    throw memoryExplained(error, planned.plan.memory);
+  }
+}
+
+async function* runPlanned(
+  recipe: Recipe,
+  { output, initAdapter, signal }: TrainOptions,
+  point: ResumePoint | undefined,
+  { path, place, planned }: { path: string; place: Place; planned: PlannedRun },
+): AsyncGenerator<RunEvent> {
+  const { plan, memory, pagedOptimizer } = planned;
+  const { compute, computeReason } = place;
+  const settings = adapterSettings(recipe);
+  const model = openForTraining({
+    model: path,
+    tokenizer: recipe.tokenizer ?? recipe.model,
+    adapter: settings === 'full' ? undefined : (point?.folder ?? initAdapter),
+    quantize: recipe.quantize,
+    device: await makeDevice(place, { threads: recipe.threads, pagedOptimizer }),
+    adapterSettings: settings,
+    seed: recipe.seed,
+  });
   try {
     const { config } = model.files;
     const data = await openRunData(recipe, { ...config, tokenizer: () => model.tokenizer }, point?.training);

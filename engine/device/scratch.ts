@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // What native kernels hold for themselves while they run, for plans: which of the shapes of a call decides it. The
 // formulas are the kernels' own.
-import { ScratchPlan } from '../../kernels/index.js';
-import { type F32, lastOf, type OpName, type Ops, rowsOf, type Weight } from './device.js';
+import {
+  attentionScratch,
+  crossEntropyScratch,
+  heldScratch,
+  linearScratch,
+  type Pattern,
+  rmsnormScratch,
+  ScratchPlan,
+  type StoredAs,
+} from '../../kernels/index.js';
+import { type Dense, type F32, lastOf, type OpName, type Ops, rowsOf, type Weight } from './device.js';
 import type { ScratchRule } from './plan.js';
 
 type Need<Op extends OpName> = (plan: ScratchPlan, ...args: Parameters<Ops[Op]>) => number;
@@ -39,7 +48,41 @@ export function cpuScratch(threads: number): ScratchRule {
   return (op, args) => (NEEDS[op] as Need<typeof op> | undefined)?.(plan, ...args) ?? 0;
 }
 
-/** The rule for a run on a GPU. */
+type GpuNeed<Op extends OpName> = (bf16: boolean, ...args: Parameters<Ops[Op]>) => number;
+
+function productOnGpu(pattern: Pattern, bf16: boolean, rows: F32, { shape, dtype }: Pick<Weight, 'shape' | 'dtype'>) {
+  const [N, K] = shape as [number, number];
+  return linearScratch(pattern, { rows: rowsOf(rows), N, K, type: dtype as StoredAs, bf16 });
+}
+
+function attentionShape(q: F32, k: F32) {
+  const [B, Tq, Hq, D] = q.shape as [number, number, number, number];
+  return { B, Tq, Tk: k.shape[1]!, Hq, Hkv: k.shape[2]!, D };
+}
+
+function headShape(inp: F32, head: Dense) {
+  return { M: rowsOf(inp), V: head.shape[0]!, C: lastOf(inp.shape), type: head.dtype };
+}
+
+const GPU_NEEDS: { [Op in OpName]?: GpuNeed<Op> } = {
+  linearForward: (bf16, _out, inp, weight) => productOnGpu('forward', bf16, inp, weight),
+  linearBackward: (bf16, _dinp, dout, weight) => productOnGpu('backward', bf16, dout, weight),
+  linearWeightBackward: (bf16, dweight, dout) => productOnGpu('weight', bf16, dout, dweight),
+  attentionForward: (bf16, _out, _lse, q, k) => attentionScratch('forward', attentionShape(q, k), bf16),
+  attentionBackward: (bf16, _dq, _dk, _dv, _dout, q, k) => attentionScratch('backward', attentionShape(q, k), bf16),
+  crossEntropyForward: (bf16, _loss, inp, head) =>
+    crossEntropyScratch(headShape(inp, head), { bf16, gradients: false, trains: false }),
+  crossEntropyForwardBackward: (bf16, _loss, _dinp, dweight, inp, head) =>
+    crossEntropyScratch(headShape(inp, head), { bf16, gradients: true, trains: dweight !== undefined }),
+  rmsnormBackward: (_bf16, _dinp, dweight, dout) => (dweight ? rmsnormScratch(rowsOf(dout), lastOf(dout.shape)) : 0),
+};
+
+/** The rule for a run on a GPU. It remembers the largest need so far: one rule for the plans of one run. */
 export function cudaScratch(): ScratchRule {
-  return () => 0;
+  let largest = 0;
+  return (op, args, compute) => {
+    const need = (GPU_NEEDS[op] as GpuNeed<typeof op> | undefined)?.(compute === 'bf16', ...args) ?? 0;
+    largest = Math.max(largest, need);
+    return heldScratch(largest);
+  };
 }

@@ -6,6 +6,7 @@
 #include "export-op.h"
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/ops.h"
+#include "kernels/cuda/probe.h"
 #include "kernels/lab/harness/trial.h"
 
 namespace tacotune::addon {
@@ -227,6 +228,49 @@ Napi::Value gpu_check_op(const Napi::CallbackInfo& info) {
   });
 }
 
+/// timeOp(name, repeats) → [{ shape, ms, flops, bytes, ofPeakFlops, ofPeakBytes }]: its case of realistic size.
+Napi::Value gpu_time_op(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::string op = info[0].IsString() ? info[0].As<Napi::String>().Utf8Value() : "";
+  const int repeats = static_cast<int>(number_at(info, 1, "repeats"));
+  return guarded(env, [&] {
+    if (lab::op_number(op) == 0) throw std::invalid_argument("timeOp: there is no op '" + op + "'");
+    cuda::Gpu& gpu = cuda::Gpu::current();
+    const lab::Peak peak = lab::peak_of(gpu.description());
+    Napi::Array rows = Napi::Array::New(env);
+    for (const auto& test : lab::cases_of(op, true)) {
+      const double ms = test->time(gpu, std::max(repeats, 1)), bytes = static_cast<double>(test->bytes());
+      Napi::Object row = Napi::Object::New(env);
+      row.Set("shape", test->shape);
+      row.Set("ms", ms);
+      row.Set("flops", test->flops);
+      row.Set("bytes", bytes);
+      row.Set("ofPeakFlops", test->flops / ms / 1e-3 / peak.flops);
+      row.Set("ofPeakBytes", bytes / ms / 1e-3 / peak.bytes);
+      rows.Set(rows.Length(), row);
+    }
+    return rows;
+  });
+}
+
+/// probe() → [{ name, compared, mismatches }]: where this GPU puts the elements of matrix fragments.
+Napi::Value gpu_probe(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    cuda::ProbeResult results[3];
+    cuda::probe(results);
+    Napi::Array found = Napi::Array::New(env);
+    for (const auto& result : results) {
+      Napi::Object object = Napi::Object::New(env);
+      object.Set("name", result.name);
+      object.Set("compared", static_cast<double>(result.compared));
+      object.Set("mismatches", static_cast<double>(result.mismatches));
+      found.Set(found.Length(), object);
+    }
+    return found;
+  });
+}
+
 Napi::Value gpu_synchronize(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     cuda::Gpu::current().synchronize();
@@ -271,6 +315,8 @@ Napi::Value open_gpu(const Napi::CallbackInfo& info) {
     object.Set("ops", ops);
     const std::pair<const char*, Napi::Value (*)(const Napi::CallbackInfo&)> functions[] = {
         {"checkOp", gpu_check_op},
+        {"timeOp", gpu_time_op},
+        {"probe", gpu_probe},
         {"allocate", gpu_allocate}, {"release", gpu_release}, {"upload", gpu_upload},           {"download", gpu_download},       {"fillBytes", gpu_fill_bytes},
         {"memory", gpu_memory},     {"trim", gpu_trim},       {"synchronize", gpu_synchronize}, {"scratchBytes", gpu_scratch_bytes}};
     for (const auto& [name, function] : functions) object.Set(name, Napi::Function::New(env, function, name));

@@ -63,12 +63,17 @@ test('doctor checks ops on the GPU and finds them right', () => {
   const { status, stdout, stderr } = onGpu(['doctor', '--json', '--ops', 'swiglu', '--ops', 'rmsnorm', '--ops', 'add']);
   assert.is(status, 0, stderr);
   const { gpu, chosen } = JSON.parse(stdout) as {
-    gpu: { checks: { op: string; passed: number; failed: number }[] };
+    gpu: {
+      checks: { op: string; passed: number; failed: number }[];
+      probes: { name: string; compared: number; mismatches: number }[];
+    };
     chosen: { device: string; compute: string };
   };
   assert.equal(chosen.device, 'cuda');
   assert.is(chosen.compute, 'bf16');
   assert.ok(gpu.checks.length >= 5);
+  assert.is(gpu.probes.length, 3);
+  for (const { name, compared, mismatches } of gpu.probes) assert.ok(compared > 0 && mismatches === 0, name);
   for (const { op, passed, failed } of gpu.checks) assert.ok(passed > 0 && failed === 0, op);
 });
 
@@ -138,4 +143,21 @@ test('plans for a card that is not here, and 33B with rank 64 fits 22 GiB', () =
   assert.ok(plan.fits, `${plan.peakBytes} bytes`);
   assert.ok(plan.peakBytes <= 22 * 2 ** 30);
   for (const { seconds, peakSeconds } of plan.card.ops) assert.ok(seconds >= peakSeconds && peakSeconds >= 0);
+});
+
+test('what a run holds on the GPU is what was planned', () => {
+  for (const args of [
+    ['f32', 'lora'],
+    ['bf16', 'lora'],
+    ['bf16', 'full'],
+  ]) {
+    const { status, stdout, stderr } = onEmulatedGpu('test/cuda/run-memory.js', args);
+    assert.is(status, 0, stderr);
+    const held = JSON.parse(stdout) as Record<'plannedBytes' | 'plannedScratch' | 'heldBytes' | 'heldScratch', number>;
+    console.log(
+      `    ${args.join(', ')}: planned ${held.plannedBytes}, held ${held.heldBytes} bytes; scratch ${held.plannedScratch}, ${held.heldScratch}`,
+    );
+    assert.is(held.plannedScratch, held.heldScratch, args.join());
+    assert.ok(Math.abs(held.heldBytes / held.plannedBytes - 1) < 0.05, args.join());
+  }
 });

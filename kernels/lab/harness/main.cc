@@ -17,17 +17,6 @@ namespace tacotune::lab {
 
 namespace {
 
-struct Peak {
-  double flops, bytes;  // a second
-};
-
-/// What the card could do: dense bf16 products with f32 sums, and memory. Operations per multiprocessor and clock from
-/// NVIDIA's architecture white papers (A100, H100, Ada, GA102).
-Peak peak_of(const cuda::GpuDescription& gpu) {
-  const int per_clock = gpu.compute_capability == 80 ? 2048 : gpu.compute_capability >= 90 ? 4096 : gpu.compute_capability == 89 ? 1024 : 512;
-  return {static_cast<double>(gpu.multiprocessors) * gpu.clock_khz * 1e3 * per_clock, 2.0 * gpu.memory_clock_khz * 1e3 * gpu.memory_bus_bits / 8};
-}
-
 struct Options {
   std::vector<std::string> words;
   std::string modules = "build/cuda";

@@ -65,4 +65,10 @@ Summary check_op(cuda::Gpu& gpu, const std::string& op) {
   return summary;
 }
 
+// Operations per multiprocessor and clock: NVIDIA's architecture white papers (A100, H100, Ada, GA102).
+Peak peak_of(const cuda::GpuDescription& gpu) {
+  const int per_clock = gpu.compute_capability == 80 ? 2048 : gpu.compute_capability >= 90 ? 4096 : gpu.compute_capability == 89 ? 1024 : 512;
+  return {static_cast<double>(gpu.multiprocessors) * gpu.clock_khz * 1e3 * per_clock, 2.0 * gpu.memory_clock_khz * 1e3 * gpu.memory_bus_bits / 8};
+}
+
 }  // namespace tacotune::lab

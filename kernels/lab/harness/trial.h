@@ -238,6 +238,12 @@ struct Summary {
 };
 Summary check_op(cuda::Gpu& gpu, const std::string& op);
 
+/// What a card could do in a second: dense bf16 products with f32 sums, and bytes of memory.
+struct Peak {
+  double flops, bytes;
+};
+Peak peak_of(const cuda::GpuDescription& gpu);
+
 /// Every case of every op; `typical` ones are of realistic size, for times.
 std::vector<std::unique_ptr<Case>> cases_of(const std::string& op, bool typical);
 std::vector<std::string> all_ops();
