@@ -76,22 +76,29 @@ struct TileCopy {
 template <Lines lines, int span>
 using OperandTile = Tile<lines == Lines::ALONG ? span : TILE_DEPTH, lines == Lines::ALONG ? TILE_DEPTH : span>;
 
-/// The 16×16 fragment of A for rows from `row` and depths from `depth` of its tile (PTX ISA, mma.m16n8k16).
-template <Lines lines, class T>
-__device__ __forceinline__ void load_a(uint32_t (&a)[4], const uint16_t* tile, int row, int depth) {
-  const int lane = threadIdx.x & 31;
-  if (lines == Lines::ALONG) ldmatrix_x4(a, tile + T::at(row + (lane & 15), depth / 8 + (lane >> 4)));
-  else ldmatrix_x4_transposed(a, tile + T::at(depth + (lane & 7) + (lane >> 4) * 8, row / 8 + (lane >> 3 & 1)));
-}
+/// Where a lane reads fragments of mma.m16n8k16 (PTX ISA) from a tile: COUNT of 16×16 of A, or of pairs of 16×8 of B, one
+/// beside the other from row or column `first` of the tile. Steps of 16 lines leave the exchange of chunks as it is, so most
+/// addresses differ by constants.
+template <class T, Lines lines, bool is_a, int COUNT>
+struct Fragments {
+  static constexpr int STEPS = TILE_DEPTH / 16, BASES = lines == Lines::ALONG ? STEPS : COUNT;
+  int bases[BASES];  // in bytes
 
-/// Two fragments of B, 16×8 each, for 16 columns from `column`.
-template <Lines lines, class T>
-__device__ __forceinline__ void load_b(uint32_t (&b0)[2], uint32_t (&b1)[2], const uint16_t* tile, int column, int depth) {
-  const int lane = threadIdx.x & 31;
-  uint32_t r[4];
-  if (lines == Lines::ALONG) ldmatrix_x4(r, tile + T::at(column + (lane & 7) + (lane >> 4) * 8, depth / 8 + (lane >> 3 & 1)));
-  else ldmatrix_x4_transposed(r, tile + T::at(depth + (lane & 15), column / 8 + (lane >> 4)));
-  b0[0] = r[0], b0[1] = r[1], b1[0] = r[2], b1[1] = r[3];
-}
+  __device__ __forceinline__ explicit Fragments(int first) {
+    const int lane = threadIdx.x & 31;
+    // The second of the four 8×8 matrices lies below the first, and the third beside it; or the other way round.
+    const bool below = is_a == (lines == Lines::ALONG);
+    const int line = (lane & 7) + (below ? lane >> 3 & 1 : lane >> 4) * 8, chunk = below ? lane >> 4 : lane >> 3 & 1;
+#pragma unroll
+    for (int i = 0; i < BASES; i++) bases[i] = 2 * (lines == Lines::ALONG ? T::at(first + line, i * 2 + chunk) : T::at(line, first / 8 + i * 2 + chunk));
+  }
+
+  __device__ __forceinline__ void load(uint32_t (&r)[4], const uint16_t* tile, int i, int step) const {
+    const int base = bases[lines == Lines::ALONG ? step : i], beyond = 16 * 2 * T::WIDTH * (lines == Lines::ALONG ? i : step);
+    const void* const row = reinterpret_cast<const char*>(tile) + base + beyond;
+    if (lines == Lines::ALONG) ldmatrix_x4(r, row);
+    else ldmatrix_x4_transposed(r, row);
+  }
+};
 
 }  // namespace tacotune::cuda

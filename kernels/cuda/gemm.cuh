@@ -62,8 +62,8 @@ struct Nf4B {
   StoredScale scale;          // of the codes that are decoded next
 
   __device__ __forceinline__ Nf4B(const Product& p, uint16_t* shared, const Window& w)
-      : tables(*reinterpret_cast<Nf4Tables*>(shared)),
-        panels(shared + sizeof(Nf4Tables) / 2),
+      : tables(nf4_tables()),
+        panels(shared),
         stages{panels + 2 * T::SIZE, {static_cast<const uint16_t*>(p.b), p.b_pitch / 4, {w.line, w.line_end, w.column / 4, w.column_end / 4}}},
         scales{p.absmax_codes, p.absmax, p.absmax_offset} {
     const Int line = w.line + stages.copy.line, column = w.column + stages.copy.chunk * 32;
@@ -94,7 +94,7 @@ struct Nf4B {
     const StoredScale following = fetch_scale();  // on its way while this depth is decoded
     const float value = scales.decode(tables.map, scale);
     scale = following;
-    const int lane = threadIdx.x & 31, line = stages.copy.line, chunk = stages.copy.chunk;
+    const int line = stages.copy.line, chunk = stages.copy.chunk;
     uint16_t* const panel = panels + (depth & 1) * T::SIZE;
     uint4 codes = *reinterpret_cast<const uint4*>(stages.tile(depth % Shape::STAGES) + Codes::at(line, chunk));
     // Lanes store in different orders where several share a line: else they would meet in the same banks.
@@ -102,48 +102,42 @@ struct Nf4B {
     if (turn) codes = make_uint4(codes.z, codes.w, codes.x, codes.y);
     const uint32_t words[4] = {codes.x, codes.y, codes.z, codes.w};
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-      const uint32_t w = words[i];
-      *reinterpret_cast<uint4*>(panel + T::at(line, chunk * 4 + (i ^ turn))) =
-          make_uint4(decode_pair(tables, lane, w, 0, value), decode_pair(tables, lane, w, 1, value), decode_pair(tables, lane, w, 2, value),
-                     decode_pair(tables, lane, w, 3, value));
-    }
+    for (int i = 0; i < 4; i++) *reinterpret_cast<uint4*>(panel + T::at(line, chunk * 4 + (i ^ turn))) = decode_word(tables, words[i], value);
   }
   __device__ __forceinline__ const uint16_t* tile(int depth) const { return panels + (depth & 1) * T::SIZE; }
 };
 
 /// A warp's part of the result, as mma.sync leaves it: 16×8 fragments.
-template <class Shape>
+template <class Shape, Lines a_lines, Lines b_lines, bool b_is_f16>
 struct WarpTile {
   static constexpr int ROWS = Shape::ROWS / Shape::WARPS_DOWN, COLUMNS = Shape::COLUMNS / Shape::WARPS_ACROSS;
   static constexpr int DOWN = ROWS / 16, ACROSS = COLUMNS / 8;
   static_assert(Shape::WARPS_DOWN * Shape::WARPS_ACROSS * 32 == TILE_THREADS && ACROSS % 2 == 0, "fragments of B come in pairs");
 
   int row, column;  // in the block's tile
-  float sums[DOWN][ACROSS][4];
+  Fragments<OperandTile<a_lines, Shape::ROWS>, a_lines, true, DOWN> of_a;
+  Fragments<OperandTile<b_lines, Shape::COLUMNS>, b_lines, false, ACROSS / 2> of_b;
+  float sums[DOWN][ACROSS][4] = {};
 
-  __device__ __forceinline__ WarpTile() : sums() {
-    const int warp = static_cast<int>(threadIdx.x) / 32;
-    row = warp / Shape::WARPS_ACROSS * ROWS, column = warp % Shape::WARPS_ACROSS * COLUMNS;
-  }
+  __device__ __forceinline__ explicit WarpTile(int warp)
+      : row(warp / Shape::WARPS_ACROSS * ROWS), column(warp % Shape::WARPS_ACROSS * COLUMNS), of_a(row), of_b(column) {}
 
-  template <Lines a_lines, Lines b_lines, bool b_is_f16>
   __device__ __forceinline__ void multiply(const uint16_t* a_tile, const uint16_t* b_tile) {
 #pragma unroll
-    for (int depth = 0; depth < TILE_DEPTH; depth += 16) {
-      uint32_t a[DOWN][4], b[ACROSS][2];
+    for (int step = 0; step < TILE_DEPTH / 16; step++) {
+      uint32_t a[DOWN][4], b[ACROSS / 2][4];
 #pragma unroll
-      for (int i = 0; i < DOWN; i++) load_a<a_lines, OperandTile<a_lines, Shape::ROWS>>(a[i], a_tile, row + i * 16, depth);
+      for (int i = 0; i < DOWN; i++) of_a.load(a[i], a_tile, i, step);
 #pragma unroll
-      for (int j = 0; j < ACROSS; j += 2) {
-        load_b<b_lines, OperandTile<b_lines, Shape::COLUMNS>>(b[j], b[j + 1], b_tile, column + j * 8, depth);
+      for (int j = 0; j < ACROSS / 2; j++) {
+        of_b.load(b[j], b_tile, j, step);
         if (b_is_f16)
-          for (int half = 0; half < 2; half++) b[j][half] = bf16_of_f16(b[j][half]), b[j + 1][half] = bf16_of_f16(b[j + 1][half]);
+          for (int i = 0; i < 4; i++) b[j][i] = bf16_of_f16(b[j][i]);
       }
 #pragma unroll
       for (int i = 0; i < DOWN; i++)
 #pragma unroll
-        for (int j = 0; j < ACROSS; j++) mma_bf16(sums[i][j], a[i], b[j], sums[i][j]);
+        for (int j = 0; j < ACROSS; j++) mma_bf16(sums[i][j], a[i], {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]}, sums[i][j]);
     }
   }
 
@@ -190,7 +184,7 @@ __device__ __forceinline__ void multiply(const Product& p) {
 
   Stages<a_lines, A> a = {shared, {static_cast<const uint16_t*>(p.a), p.a_pitch, window_of<a_lines>(row, M, start, end)}};
   B b(p, shared + Shape::STAGES * A::SIZE, window_of<b_lines>(column, p.N, start, end));
-  WarpTile<Shape> result;
+  WarpTile<Shape, a_lines, b_lines, storage == Storage::F16> result(static_cast<int>(threadIdx.x) / 32);
 
   b.begin();
 #pragma unroll
@@ -211,7 +205,7 @@ __device__ __forceinline__ void multiply(const Product& p) {
     b.start_next((depth + Shape::STAGES - 1) % Shape::STAGES);
     copy_async_commit();  // beyond the end these are zeros that nobody reads
     b.decode_next(depth + 1);
-    result.template multiply<a_lines, b_lines, storage == Storage::F16>(a.tile(depth % Shape::STAGES), b.tile(depth));
+    result.multiply(a.tile(depth % Shape::STAGES), b.tile(depth));
   }
   copy_async_wait<0>();
   result.store(p, M, row, column);

@@ -54,17 +54,11 @@ struct NarrowTile {  // few columns: products that end at the rank of LoRA
   static constexpr int ROWS = 128, COLUMNS = 64, WARPS_DOWN = 4, WARPS_ACROSS = 1, STAGES = 4, BLOCKS = 2;
 };
 
-/// What an NF4 kernel keeps beside its tiles: the 16 values once for each bank, and the map of the scales' codes.
-struct Nf4Tables {
-  float values[16][32];
-  float map[256];
-};
-
-/// Shared memory of a kernel. NF4 codes are staged as they are, and decoded into two panels of bf16.
+/// Dynamic shared memory of a kernel. NF4 codes are staged as they are, and decoded into two panels of bf16.
 template <class Tile>
 constexpr int shared_bytes_of(bool nf4) {
   const int a = Tile::ROWS * TILE_DEPTH * 2, b = Tile::COLUMNS * TILE_DEPTH * 2;
-  return nf4 ? Tile::STAGES * (a + b / 4) + 2 * b + static_cast<int>(sizeof(Nf4Tables)) : Tile::STAGES * (a + b);
+  return nf4 ? Tile::STAGES * (a + b / 4) + 2 * b : Tile::STAGES * (a + b);
 }
 
 }  // namespace tacotune::cuda

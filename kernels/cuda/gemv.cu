@@ -7,7 +7,7 @@
 //
 //     lane                  4g + c
 //     weight rows           g, g + 8
-//     depths                SPAN neighbours from (4·step + c)·SPAN; mma number j takes four of them, 4j … 4j + 3
+//     depths                SPAN neighbours from (4·step + c)·SPAN, four of them to an mma
 //     row of inp            g (the column of B)
 //
 // The warps of a block share the steps of the same rows; their sums are added in the order of the warps.
@@ -20,106 +20,109 @@ namespace {
 
 constexpr int FRAGMENTS = GEMV_COLUMNS / 16;
 
-/// SPAN neighbours of a row of the weight, as they are stored, and as fragments: pair(i) is elements 2i and 2i + 1 in bf16.
+/// SPAN neighbours of a row of the weight, as they are stored; eight(i) is the i-th eight of them, in bf16.
 template <Storage storage>
 struct Span {  // bf16 and f16
-  static constexpr int SPAN = 8;
+  static constexpr int SPAN = 8, BYTES = 16;
   uint4 bits;
 
-  __device__ __forceinline__ void load(const Gemv& p, Int i, bool valid) {
-    bits = valid ? *reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(p.weight) + i) : make_uint4(0, 0, 0, 0);
-  }
+  __device__ __forceinline__ void load(const char* from, int, const Scales&) { bits = *reinterpret_cast<const uint4*>(from); }
   __device__ __forceinline__ void ready(const Nf4Tables&, const Scales&) {}
-  __device__ __forceinline__ uint32_t pair(const Nf4Tables&, int i) const {
-    const uint32_t words[] = {bits.x, bits.y, bits.z, bits.w};
-    return storage == Storage::F16 ? bf16_of_f16(words[i]) : words[i];
+  __device__ __forceinline__ uint4 eight(int, const Nf4Tables&) const {
+    return storage == Storage::BF16 ? bits : make_uint4(bf16_of_f16(bits.x), bf16_of_f16(bits.y), bf16_of_f16(bits.z), bf16_of_f16(bits.w));
   }
 };
 
 template <>
 struct Span<Storage::F32> {
-  static constexpr int SPAN = 8;
+  static constexpr int SPAN = 8, BYTES = 32;
   float4 low, high;
 
-  __device__ __forceinline__ void load(const Gemv& p, Int i, bool valid) {
-    const float4* const from = reinterpret_cast<const float4*>(static_cast<const float*>(p.weight) + i);
-    low = valid ? from[0] : make_float4(0, 0, 0, 0), high = valid ? from[1] : make_float4(0, 0, 0, 0);
+  __device__ __forceinline__ void load(const char* from, int, const Scales&) {
+    low = reinterpret_cast<const float4*>(from)[0], high = reinterpret_cast<const float4*>(from)[1];
   }
   __device__ __forceinline__ void ready(const Nf4Tables&, const Scales&) {}
-  __device__ __forceinline__ uint32_t pair(const Nf4Tables&, int i) const {
-    const float4 four = i < 2 ? low : high;
-    return i % 2 ? pack_bf16(four.z, four.w) : pack_bf16(four.x, four.y);
+  __device__ __forceinline__ uint4 eight(int, const Nf4Tables&) const {
+    return make_uint4(pack_bf16(low.x, low.y), pack_bf16(low.z, low.w), pack_bf16(high.x, high.y), pack_bf16(high.z, high.w));
   }
 };
 
 template <>
 struct Span<Storage::NF4> {
-  static constexpr int SPAN = 32;
+  static constexpr int SPAN = 32, BYTES = 16;
   uint4 codes;
   StoredScale stored;
   float scale;
 
-  __device__ __forceinline__ void load(const Gemv& p, Int i, bool valid) {
-    codes = valid ? *reinterpret_cast<const uint4*>(static_cast<const uint8_t*>(p.weight) + i / 2) : make_uint4(0, 0, 0, 0);
-    stored = Scales{p.absmax_codes, p.absmax, p.absmax_offset}.fetch(i / NF4_BLOCK, valid);
+  __device__ __forceinline__ void load(const char* from, int block, const Scales& scales) {
+    codes = *reinterpret_cast<const uint4*>(from);
+    stored = scales.fetch(block, true);
   }
   __device__ __forceinline__ void ready(const Nf4Tables& tables, const Scales& scales) { scale = scales.decode(tables.map, stored); }
-  __device__ __forceinline__ uint32_t pair(const Nf4Tables& tables, int i) const {
+  __device__ __forceinline__ uint4 eight(int i, const Nf4Tables& tables) const {
     const uint32_t words[] = {codes.x, codes.y, codes.z, codes.w};
-    return decode_pair(tables, static_cast<int>(threadIdx.x) % 32, words[i / 4], i % 4, scale);
+    return decode_word(tables, words[i], scale);
   }
 };
 
 template <Storage storage>
 __device__ __forceinline__ void gemv(const Gemv& p) {
   using S = Span<storage>;
-  constexpr int SPAN = S::SPAN, STEP = 4 * SPAN;
-  SHARED(Nf4Tables, tables, );
+  constexpr int STEP = 4 * S::SPAN, STRIDE = GEMV_WARPS * STEP;  // depths of a warp, and of the block
+  Nf4Tables& tables = nf4_tables();
   SHARED(float, parts, [GEMV_WARPS][GEMV_ROWS][GEMV_COLUMNS + 4]);  // apart, so that c = 0 … 3 meet in no bank
 
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, c = lane % 4;
   const Int column = static_cast<Int>(blockIdx.x) * GEMV_COLUMNS;
   const Scales scales = {p.absmax_codes, p.absmax, p.absmax_offset};
+  const int first = warp * STEP + c * S::SPAN;
   const float* const inp = p.inp + g * p.K;
-  const bool in_fours = p.K % 4 == 0 && reinterpret_cast<uintptr_t>(p.inp) % 16 == 0;
 
   S now[FRAGMENTS][2], next[FRAGMENTS][2];
+  const char* from[FRAGMENTS][2];
+  int block[FRAGMENTS][2];
   float sums[FRAGMENTS][4] = {};
-  const auto load = [&](Int depth) {
 #pragma unroll
-    for (int f = 0; f < FRAGMENTS; f++)
+  for (int f = 0; f < FRAGMENTS; f++)
 #pragma unroll
-      for (int half = 0; half < 2; half++) {
-        const Int n = column + f * 16 + half * 8 + g;
-        next[f][half].load(p, n * p.K + depth, n < p.N && depth < p.K);
-      }
-  };
-
-  load(warp * STEP + c * SPAN);
+    for (int half = 0; half < 2; half++) {
+      // Rows beyond the last are computed from the last, and dropped.
+      const Int n = min(column + f * 16 + half * 8 + g, p.N - 1);
+      next[f][half] = {};
+      from[f][half] = static_cast<const char*>(p.weight) + (n * p.K + first) / S::SPAN * S::BYTES;
+      block[f][half] = static_cast<int>((n * p.K + first) / NF4_BLOCK);
+      if (first < p.K) next[f][half].load(from[f][half], block[f][half], scales);
+    }
   if (storage == Storage::NF4) fill(tables);
   __syncthreads();
-  for (Int step = warp * STEP; step < p.K; step += GEMV_WARPS * STEP) {
-    const Int depth = step + c * SPAN;
+
+  for (Int step = warp * STEP; step < p.K; step += STRIDE) {
+    const Int depth = step + c * S::SPAN;
 #pragma unroll
     for (int f = 0; f < FRAGMENTS; f++)
 #pragma unroll
       for (int half = 0; half < 2; half++) {
         now[f][half] = next[f][half];
         now[f][half].ready(tables, scales);
+        from[f][half] += STRIDE / S::SPAN * S::BYTES, block[f][half] += STRIDE / static_cast<int>(NF4_BLOCK);
+        // On its way while this step is multiplied.
+        if (depth + STRIDE < p.K) next[f][half].load(from[f][half], block[f][half], scales);
       }
-    load(depth + GEMV_WARPS * STEP);  // on its way while this step is multiplied
+    const bool has_input = g < p.M && depth < p.K;  // what stands for the weight beyond K is multiplied by zeros
 #pragma unroll
-    for (int j = 0; j < SPAN / 4; j++) {
-      float4 x = make_float4(0, 0, 0, 0);
-      if (g < p.M && depth < p.K) {
-        const float* const from = inp + depth + 4 * j;
-        x = in_fours ? *reinterpret_cast<const float4*>(from) : make_float4(from[0], from[1], from[2], from[3]);
+    for (int eight = 0; eight < S::SPAN / 8; eight++) {
+      float4 x[2] = {};
+      if (has_input) {
+        const float4* const four = reinterpret_cast<const float4*>(inp + depth) + 2 * eight;
+        x[0] = four[0], x[1] = four[1];
       }
-      const uint32_t b[2] = {pack_bf16(x.x, x.y), pack_bf16(x.z, x.w)};
+      const uint32_t b[2][2] = {{pack_bf16(x[0].x, x[0].y), pack_bf16(x[0].z, x[0].w)}, {pack_bf16(x[1].x, x[1].y), pack_bf16(x[1].z, x[1].w)}};
 #pragma unroll
       for (int f = 0; f < FRAGMENTS; f++) {
-        const uint32_t a[4] = {now[f][0].pair(tables, 2 * j), now[f][1].pair(tables, 2 * j), now[f][0].pair(tables, 2 * j + 1), now[f][1].pair(tables, 2 * j + 1)};
-        mma_bf16(sums[f], a, b, sums[f]);
+        const uint4 upper = now[f][0].eight(eight, tables), lower = now[f][1].eight(eight, tables);
+        const uint32_t near[4] = {upper.x, lower.x, upper.y, lower.y}, far[4] = {upper.z, lower.z, upper.w, lower.w};
+        mma_bf16(sums[f], near, b[0], sums[f]);
+        mma_bf16(sums[f], far, b[1], sums[f]);
       }
     }
   }

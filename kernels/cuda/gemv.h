@@ -2,7 +2,7 @@
 // Forward products of very few rows, as in generation: out (M,N) = alpha·inp·weightᵀ with M ≤ GEMV_ROWS. Memory is the bound,
 // so each weight is read once and decoded in registers.
 //
-// A line of the weight begins at a multiple of 16 bytes, and its blocks, where it is NF4, at multiples of 64.
+// Lines of the weight and of inp begin at multiples of 16 bytes; those of NF4 are whole blocks of 64.
 #pragma once
 #include "kernel.h"
 

@@ -113,7 +113,7 @@ void run_gemv(float* out, const Matrix& inp, const Matrix& weight, float alpha, 
 }
 
 bool suits_gemv(Pattern pattern, const Matrix& a, const Matrix& b, const Rows& rows) {
-  return pattern == Pattern::FORWARD && a.lines <= GEMV_ROWS && a.type == STORE_F32 && rows.count == nullptr && b.width > 0 &&
+  return pattern == Pattern::FORWARD && a.lines <= GEMV_ROWS && a.type == STORE_F32 && aligned(a.data) && rows.count == nullptr && b.width > 0 &&
          (is_ready(b) || (b.type == STORE_F32 && aligned(b.data) && b.width % OPERAND_CHUNK == 0));
 }
 

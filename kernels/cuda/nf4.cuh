@@ -11,6 +11,18 @@
 namespace tacotune::cuda {
 namespace {
 
+/// What a block looks up, in its shared memory.
+struct Nf4Tables {
+  float values[16][32];  // once for each bank
+  float map[256];        // the signed dynamic map
+};
+
+/// The block's tables. A static array: its address is part of the instructions that look up, and costs none of its own.
+__device__ __forceinline__ Nf4Tables& nf4_tables() {
+  SHARED(Nf4Tables, tables, );
+  return tables;
+}
+
 /// By all threads of a block; a barrier must follow.
 __device__ __forceinline__ void fill(Nf4Tables& tables) {
   for (int i = threadIdx.x; i < 16 * 32; i += blockDim.x) tables.values[i / 32][i % 32] = nf4_table.values[i / 32];
@@ -39,10 +51,27 @@ struct Scales {
   }
 };
 
+/// One of the eight codes of a word, counted by bits from the lowest: its value from the lane's own bank. The offset in the
+/// table is cut out of the word whole, a code's row being 128 bytes long: two instructions and the lookup.
+template <int bit>
+__device__ __forceinline__ float look_up(const Nf4Tables& tables, uint32_t lane_bytes, uint32_t word) {
+  static_assert(sizeof(tables.values[0]) == 128, "a row fills the banks once");
+  const uint32_t row = (bit < 7 ? word << (7 - bit) : word >> (bit - 7)) & 15u << 7;
+  return *reinterpret_cast<const float*>(reinterpret_cast<const char*>(tables.values) + (row | lane_bytes));
+}
+
 /// Two neighbours, as bf16: byte `i` of a word of eight codes (the first of a pair stands in the high half of its byte).
-__device__ __forceinline__ uint32_t decode_pair(const Nf4Tables& tables, int lane, uint32_t word, int i, float scale) {
-  const float first = tables.values[word >> (8 * i + 4) & 15][lane], second = tables.values[word >> (8 * i) & 15][lane];
+template <int i>
+__device__ __forceinline__ uint32_t decode_pair(const Nf4Tables& tables, uint32_t lane_bytes, uint32_t word, float scale) {
+  const float first = look_up<8 * i + 4>(tables, lane_bytes, word), second = look_up<8 * i>(tables, lane_bytes, word);
   return pack_bf16(__fmul_rn(first, scale), __fmul_rn(second, scale));
+}
+
+/// Eight neighbours.
+__device__ __forceinline__ uint4 decode_word(const Nf4Tables& tables, uint32_t word, float scale) {
+  const uint32_t lane_bytes = threadIdx.x % 32 * 4;
+  return make_uint4(decode_pair<0>(tables, lane_bytes, word, scale), decode_pair<1>(tables, lane_bytes, word, scale),
+                    decode_pair<2>(tables, lane_bytes, word, scale), decode_pair<3>(tables, lane_bytes, word, scale));
 }
 
 /// The value of one element, for whoever takes them singly.
