@@ -11,7 +11,7 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { hotPath, kernelsOf } from './sass.mjs';
-import { root, run } from './steps.mjs';
+import { compile, inParallel, root, run } from './steps.mjs';
 
 /**
  * Limits and rates of a multiprocessor, a clock. Limits: CUDA C++ Programming Guide, "Technical Specifications per Compute
@@ -62,6 +62,7 @@ const CARDS = {
 };
 const REGISTERS = 65536;
 const folder = join(root, 'build', 'report');
+const nvcc = process.env['NVCC'] ?? 'nvcc';
 const PRODUCTS_OF_HMMA = 16 * 8 * 16;
 
 /** { kernel: { registers, sharedBytes, spillBytes } } as ptxas says. */
@@ -178,20 +179,31 @@ function describe(kernel, resources, launch, card) {
   };
 }
 
-/** Compiles a module for an architecture: its kernels with resources and instructions. */
-function compile(module, architecture) {
-  const cubin = join(folder, `${basename(module, '.cu')}.${architecture}.cubin`);
-  const flags = ['-std=c++17', '-O3', '-I.', `-arch=sm_${architecture}`, '-cubin', '-Xptxas', '-v'];
-  const output = run(process.env['NVCC'] ?? 'nvcc', [...flags, '-o', cubin, module], 'Needed: the CUDA toolkit, 13.0.');
-  const resources = resourcesFrom(output);
-  return kernelsOf(readFileSync(cubin), architecture).map((kernel) => ({ kernel, resources: resources[kernel.name] }));
+/** Every module for every architecture, compiled where that is needed: kernels with resources and instructions, by both names. */
+async function compiled(modules) {
+  const kernels = new Map();
+  const jobs = modules.flatMap((module) =>
+    Object.keys(CARDS).map((architecture) => async () => {
+      const cubin = join(folder, `${basename(module, '.cu')}.${architecture}.cubin`);
+      const flags = ['-std=c++17', '-O3', '-I.', `-arch=sm_${architecture}`, '-cubin', '-Xptxas', '-v'];
+      const { words } = await compile(nvcc, flags, module, cubin, 'Needed: the CUDA toolkit, 13.0.');
+      const resources = resourcesFrom(words);
+      const found = kernelsOf(readFileSync(cubin), Number(architecture));
+      kernels.set(
+        `${module} ${architecture}`,
+        found.map((kernel) => ({ kernel, resources: resources[kernel.name] })),
+      );
+    }),
+  );
+  await inParallel(jobs);
+  return kernels;
 }
 
-function* rowsOf(modules, launches) {
+function* rowsOf(modules, kernels, launches) {
   for (const module of modules) {
     const rows = new Map();
     for (const [architecture, card] of Object.entries(CARDS)) {
-      for (const { kernel, resources } of compile(module, Number(architecture))) {
+      for (const { kernel, resources } of kernels.get(`${module} ${architecture}`)) {
         const launch = launches.get(kernel.name);
         const told = describe(kernel, resources, launch, card);
         const unknown = kernel.instructions.filter((i) => i.unit === 'unknown').length;
@@ -221,9 +233,12 @@ const merged = (values) => (new Set(values).size === 1 ? String(values[0]) : val
 function markdown(rows) {
   const cards = Object.entries(CARDS).map(([architecture, { card }]) => `sm_${architecture} (${card})`);
   const lines = [
-    `Values with slashes are those of ${cards.join(' / ')}; the mix is that of the last. A path is one warp's: "loop" a turn of the busiest`,
-    'loop, "pass" the whole kernel where no loop outweighs it. Bytes of an access, a lane, stand in brackets. The busiest unit is the',
-    'one that bounds the speed if all others were free; what another needs of its clocks follows where that is above half.',
+    `Values with slashes are those of ${cards.join(' / ')}; the mix is that of the last. A path is one`,
+    'warp\'s: "loop" a turn of the busiest loop, "pass" the whole kernel where no loop outweighs it. Bytes of an access, a lane,',
+    'stand in brackets. The busiest unit is the one that bounds the speed if all others were free; what the next one needs of its',
+    'clocks follows where that is above half. An estimate: shared memory without conflicts, and every access to global memory goes',
+    'to memory, except in loops that stage tiles in shared memory, which find them in the level-2 cache. On the H100 mma.sync',
+    'is rated at the whole dense peak.',
     '',
     '| kernel | blocks × threads | registers | shared bytes | occupancy, bound by | path | mix | busiest unit |',
     '|---|---|---|---|---|---|---|---|',
@@ -250,7 +265,7 @@ const modules = readdirSync(join(root, 'kernels', 'cuda'))
   .filter((file) => file.endsWith('.cu') && (words.length === 0 || words.some((word) => file.includes(word))))
   .map((file) => `kernels/cuda/${file}`);
 mkdirSync(folder, { recursive: true });
-const text = markdown(rowsOf(modules, launchesOfOps()));
+const text = markdown(rowsOf(modules, await compiled(modules), launchesOfOps()));
 console.log(text);
 if (process.argv.includes('--write')) {
   const title = '# The CUDA kernels, from their compiled code';

@@ -99,6 +99,7 @@ extern "C" __global__ void __launch_bounds__(ELEMENT_THREADS)
     store_four(m + i, m_codes, n - i, wide);
     store_four(v + i, v_codes, n - i, wide);
   }
+  __syncwarp();  // every lane has read the scales that are now replaced
   if (lane == 0) {
     m_absmax[block] = largest_m;
     v_absmax[block] = largest_v;
