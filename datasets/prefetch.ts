@@ -39,6 +39,7 @@ export async function* prefetch(
   const worker = new Worker(fileURLToPath(import.meta.url), {
     workerData: { prefetch: assignment },
     transferList: [port2],
+    execArgv: [], // those of a program from the command line (--input-type) are no options of a thread
   });
   worker.unref();
   const inbox = new Inbox(port1);

@@ -19,6 +19,7 @@ import type { PlacedBatch, Stage, TrainingState } from '../engine/index.js';
 import { UserError } from '../errors.js';
 import type { Recipe, RecipeSource, RecipeStage } from '../recipes/index.js';
 import type { Tokenizer } from '../tokenizer/index.js';
+import { ROWS_WORTH_A_THREAD } from './data-memory.js';
 import { cachedExamples } from './example-cache.js';
 
 export interface StageData {
@@ -46,9 +47,6 @@ interface StageSources {
   plans: SourcePlan[];
   sources: WeightedSource[];
 }
-
-/** Fewer rows are read, composed and tokenised in the time of a step or two. */
-const ROWS_WORTH_A_THREAD = 4096;
 
 export interface OpenDataOptions {
   /** Of a run that goes on: its stage begins at its cursor. */

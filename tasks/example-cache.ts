@@ -18,6 +18,7 @@ import { UserError } from '../errors.js';
 
 /** Set to `off`, no examples are kept. */
 export const CACHE_VARIABLE = 'TACOTUNE_CACHE';
+export const keepsExamples = () => process.env[CACHE_VARIABLE] !== 'off';
 const FOLDER = '.examples';
 /** Entries may take this many times what the rows take: a token has four bytes here, about as many as its text. */
 const MAX_SHARE = 4;
@@ -48,7 +49,7 @@ export async function cachedExamples(
   source: ExampleSource,
   { limitBytes, notice = () => {}, layer = systemFiles }: CacheOptions = {},
 ): Promise<CachedExamples> {
-  if (process.env[CACHE_VARIABLE] === 'off' || !isRowStore(rows)) return { source };
+  if (!keepsExamples() || !isRowStore(rows)) return { source };
   const folder = join(rows, FOLDER);
   const stored = join(folder, exampleKey(source));
   const open = () => openExamples(stored, async () => source, damaged);

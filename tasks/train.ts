@@ -14,6 +14,7 @@ import { type DeviceName, gib, kernelsOf, makeDevice, type Place, resolvePlace, 
 import { findResumePoint, type ResumePoint, RUN_FILES, RunFolder, restoreOptimizer } from './run-folder.js';
 import {
   adapterSettings,
+  heldBytes,
   type MemoryBudget,
   type ModelShape,
   memoryBudget,
@@ -86,11 +87,12 @@ async function* run(recipe: Recipe, options: TrainOptions, point?: ResumePoint):
   const { output, signal } = options;
   const place = placeOf(recipe, point);
   const { compute, computeReason } = place;
-  const memory = memoryBudget(recipe, place);
   const settings = adapterSettings(recipe);
   // A checkpoint of a whole model is a model directory of its own.
   const path = point && settings === 'full' ? point.folder : recipe.model;
-  const planned = await planThatFits(recipe, modelShape(path), place, memory);
+  const shape = modelShape(path);
+  const memory = await memoryBudget(recipe, shape, place);
+  const planned = await planThatFits(recipe, shape, place, memory);
   const { plan, pagedOptimizer } = planned;
   const device = await makeDevice(place, { threads: recipe.threads, pagedOptimizer });
   const open = async () =>
@@ -211,7 +213,7 @@ async function planThatFits(
   const { plan } = planned;
   throw new UserError({
     expected: `a run that fits in ${gib(memory.budgetBytes)}`,
-    found: `one that needs ${gib(plan.peakBytes + memory.runtimeBytes)}: ${describeMemory(plan.memory)}`,
+    found: `one that needs ${gib(plan.peakBytes + heldBytes(memory))}: ${describeMemory(plan.memory)}`,
     remedy: "'tacotune plan' says what would fit; or raise memoryGiB",
   });
 }
