@@ -106,6 +106,9 @@ export class RunView {
       case 'saved':
         progress.print(`saved as of step ${event.step}`);
         return;
+      case 'notice':
+        progress.print(event.text);
+        return;
     }
   }
 
@@ -128,7 +131,7 @@ export class RunView {
 function startText(event: StartEvent): string {
   const { plan, stages } = event;
   const { all, trainable } = plan.parameters;
-  const { budgetBytes, runtimeBytes } = event.memory;
+  const { budgetBytes, runtimeBytes, dataBytes } = event.memory;
   const facts = [
     ['output', event.output],
     ['parameters', `${quantity(all)}, ${quantity(trainable)} of them train`],
@@ -150,7 +153,16 @@ function startText(event: StartEvent): string {
   return [
     table(facts, '<<'),
     'memory',
-    table([...memory, ['runtime', bytes(runtimeBytes)], ['peak', bytes(plan.peakBytes + runtimeBytes)]], '<>', 2),
+    table(
+      [
+        ...memory,
+        ...(dataBytes > 0 ? [['data', bytes(dataBytes)]] : []),
+        ['runtime', bytes(runtimeBytes)],
+        ['peak', bytes(plan.peakBytes + runtimeBytes + dataBytes)],
+      ],
+      '<>',
+      2,
+    ),
     `  of ${bytes(budgetBytes)} that it may use`,
     'stages',
     table(lines, '<>>>', 2),

@@ -138,12 +138,25 @@ export class StoreWriter {
   }
 }
 
-/** Bytes that may be touched before pages are let go of. */
-const TOUCHED_BYTES = 64 << 20;
+/** Bytes of all stores of a thread that may be touched before their pages are let go of. */
+export const STORE_WINDOW_BYTES = 64 << 20;
 /** What reading a row may bring in besides its own bytes: the system maps 64 KiB around each page that is touched. */
 const ROW_TOUCH_BYTES = 64 << 10;
 /** Batches whose columns are held ready; a few kilobytes each. */
 const HELD_BATCHES = 1024;
+
+/** What of all open stores was touched. */
+const touched = { buffers: new Set<ArrayBuffer>(), bytes: 0 };
+
+function touch({ buffer }: OpenShard, bytes: number): void {
+  touched.bytes += bytes;
+  if (touched.bytes >= STORE_WINDOW_BYTES) {
+    for (const each of touched.buffers) native().dropPages(each);
+    touched.buffers.clear();
+    touched.bytes = bytes;
+  }
+  touched.buffers.add(buffer);
+}
 
 interface OpenShard {
   shard: Shard;
@@ -153,7 +166,6 @@ interface OpenShard {
   /** Of its first row. */
   first: number;
   checked: Uint8Array;
-  touched: boolean;
 }
 
 export interface StoreBatch {
@@ -170,7 +182,6 @@ export class Store {
   private readonly starts: Uint32Array;
   private readonly placeOf: { shard: OpenShard; batch: number }[] = [];
   private readonly held = new Map<number, StoreBatch>();
-  private touchedBytes = 0;
   private last = 0;
 
   private constructor(
@@ -208,7 +219,6 @@ export class Store {
           bytes: undefined as never,
           first,
           checked: new Uint8Array(shard.ends.length),
-          touched: false,
         });
         const opened = open.at(-1)!;
         check(opened, 0);
@@ -227,7 +237,7 @@ export class Store {
   /** The batch that a row is in, and which of its rows it is. */
   at(index: number): { batch: StoreBatch; row: number } {
     const b = this.batchOf(index);
-    this.touch(this.placeOf[b]!.shard, this.columns * ROW_TOUCH_BYTES);
+    touch(this.placeOf[b]!.shard, this.columns * ROW_TOUCH_BYTES);
     return { batch: this.batch(b), row: index - this.starts[b]! };
   }
 
@@ -240,7 +250,7 @@ export class Store {
   /** The key column of all batches, in order. Only that column is read from disk. @param key as it was written */
   *keys(key: number): Generator<{ rows: number; buffers: ColumnBuffers }> {
     for (const { shard, batch } of this.placeOf) {
-      this.touch(shard, this.columns * ROW_TOUCH_BYTES);
+      touch(shard, this.columns * ROW_TOUCH_BYTES);
       const { rows, columns } = attemptRead(shard.path, () => shard.bytes.batch(batch));
       const { keyCrc32, batchRows } = shard.shard;
       if (rows !== batchRows[batch] || columnCrc32(columns[key]!, rows) !== keyCrc32[batch])
@@ -250,7 +260,10 @@ export class Store {
   }
 
   close(): void {
-    for (const { buffer } of this.shards.splice(0)) native().release(buffer);
+    for (const { buffer } of this.shards.splice(0)) {
+      touched.buffers.delete(buffer);
+      native().release(buffer);
+    }
     this.held.clear();
   }
 
@@ -274,7 +287,7 @@ export class Store {
     if (known) return known;
     const { shard, batch: index } = this.placeOf[b]!;
     if (shard.checked[index + 1] === 0) {
-      this.touch(shard, shard.shard.ends[index + 1]! - shard.shard.ends[index]!);
+      touch(shard, shard.shard.ends[index + 1]! - shard.shard.ends[index]!);
       check(shard, index + 1);
     }
     const batch = attemptRead(shard.path, () => shard.bytes.batch(index));
@@ -282,18 +295,6 @@ export class Store {
     if (this.held.size === HELD_BATCHES) this.held.delete(this.held.keys().next().value!);
     this.held.set(b, batch);
     return batch;
-  }
-
-  private touch(shard: OpenShard, bytes: number): void {
-    shard.touched = true;
-    this.touchedBytes += bytes;
-    if (this.touchedBytes < TOUCHED_BYTES) return;
-    for (const each of this.shards) {
-      if (each.touched) native().dropPages(each.buffer);
-      each.touched = false;
-    }
-    shard.touched = true;
-    this.touchedBytes = bytes;
   }
 }
 

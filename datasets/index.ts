@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The entrance of datasets/: rows → examples → packed batches. Knows text and files of text; nothing of models.
 
+export { STORE_WINDOW_BYTES } from './arrow-store.js';
 export {
   EXAMPLE_MANIFEST,
   type ExampleManifest,

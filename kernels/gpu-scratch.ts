@@ -88,6 +88,7 @@ export function crossEntropyScratch(
   { M, V, C, type }: { M: number; V: number; C: number; type: StoredAs },
   { bf16, gradients, trains }: { bf16: boolean; gradients: boolean; trains: boolean },
 ): number {
+  if (M === 0) return 0;
   const pitch = ceil(V, 8);
   const fitting = Math.floor(LOGITS_BYTES / (4 * pitch) / LEAST_LOGITS_ROWS) * LEAST_LOGITS_ROWS;
   const rows = Math.min(M, Math.max(LEAST_LOGITS_ROWS, fitting));

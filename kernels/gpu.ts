@@ -73,6 +73,8 @@ export interface NativeGpu extends NativeOps<GpuSpan, GpuSpan, GpuSpan, GpuSpan>
   /** Gives scratch memory back. */
   trim(): void;
   scratchBytes(): number;
+  /** What the op that was called last took of it. */
+  scratchNeed(): number;
 }
 
 /** Names another library with the driver's symbols: the emulator, for tests. */

@@ -18,10 +18,13 @@ import { UserError } from '../errors.js';
 
 /** Set to `off`, no examples are kept. */
 export const CACHE_VARIABLE = 'TACOTUNE_CACHE';
+export const keepsExamples = () => process.env[CACHE_VARIABLE] !== 'off';
 const FOLDER = '.examples';
 /** Entries may take this many times what the rows take: a token has four bytes here, about as many as its text. */
 const MAX_SHARE = 4;
 const MIN_LIMIT_BYTES = 256 << 20;
+/** Fewer take a few seconds. */
+const ROWS_WORTH_TELLING = 20_000;
 
 export interface CachedExamples {
   source: ExampleSource;
@@ -46,7 +49,7 @@ export async function cachedExamples(
   source: ExampleSource,
   { limitBytes, notice = () => {}, layer = systemFiles }: CacheOptions = {},
 ): Promise<CachedExamples> {
-  if (process.env[CACHE_VARIABLE] === 'off' || !isRowStore(rows)) return { source };
+  if (!keepsExamples() || !isRowStore(rows)) return { source };
   const folder = join(rows, FOLDER);
   const stored = join(folder, exampleKey(source));
   const open = () => openExamples(stored, async () => source, damaged);
@@ -75,6 +78,8 @@ export async function cachedExamples(
       );
       return { source };
     }
+    if (source.count >= ROWS_WORTH_TELLING)
+      notice(`${source.count} rows of ${rows} are composed and tokenised, and kept for later runs.`);
     remove(stored); // what a killed process left there
     makeRoom(folder, limit - estimate);
     await fill(stored, source, limit, layer);

@@ -12,7 +12,14 @@ import { type CardName, type CardTime, CONTEXT_BYTES, cardOf, timeOnCard } from 
 import { isKnown, modelShape } from './model-shape.js';
 import { openTokenizer } from './open-model.js';
 import { kernelsOf, makeDevice, type Place, resolvePlace } from './place.js';
-import { type MemoryBudget, type ModelShape, memoryBudget, type PlannedRun, planOf } from './run-settings.js';
+import {
+  heldBytes,
+  type MemoryBudget,
+  type ModelShape,
+  memoryBudget,
+  type PlannedRun,
+  planOf,
+} from './run-settings.js';
 
 export interface StagePlan {
   name: string;
@@ -27,8 +34,8 @@ export interface Plan {
   model: { name: string; parameters: number; trainable: number };
   compute: { type: Compute; reason: string; device: string; kernels: string };
   activations: ActivationPolicy;
-  /** Bytes at the moment of the highest need; `runtime` is Node itself with the addon and our code. */
-  memory: Partial<Record<MemoryKind | 'runtime', number>>;
+  /** Bytes at the moment of the highest need; `data` is what feeding the run takes, `runtime` Node itself with the addon and our code. */
+  memory: Partial<Record<MemoryKind | 'data' | 'runtime', number>>;
   /** On a GPU whose memory the optimizer's states would not fit: the driver moves them between host and GPU, and they do not count. */
   pagedOptimizer: boolean;
   peakBytes: number;
@@ -61,7 +68,7 @@ export async function plan(recipe: Recipe | object, { calibrate = true, gpu }: P
   const checked = parseRecipe(recipe);
   if (checked.threads > 0) native().setThreads(checked.threads);
   const shape = modelShape(checked.model);
-  const { place, memory } = gpu ? onCard(checked, gpu) : here(checked);
+  const { place, memory } = gpu ? onCard(checked, gpu) : await here(checked, shape);
   const planned = await planOf(checked, shape, place, { memory });
   const { plan: run, fits, pagedOptimizer } = planned;
   const stages = await stagePlans(checked, shape, run.tokensPerStep);
@@ -72,9 +79,9 @@ export async function plan(recipe: Recipe | object, { calibrate = true, gpu }: P
     model: { name: checked.model, parameters: run.parameters.all, trainable: run.parameters.trainable },
     compute: { type: place.compute, reason: place.computeReason, device: place.device, kernels: kernelsOf(place) },
     activations: run.policy,
-    memory: { ...run.memory, runtime: memory.runtimeBytes },
+    memory: { ...run.memory, ...(memory.dataBytes > 0 && { data: memory.dataBytes }), runtime: memory.runtimeBytes },
     pagedOptimizer,
-    peakBytes: run.peakBytes + memory.runtimeBytes,
+    peakBytes: run.peakBytes + heldBytes(memory),
     budgetBytes: memory.budgetBytes,
     fits,
     ...(!fits && { remedy: await remedyFor(checked, shape, place, memory) }),
@@ -195,9 +202,9 @@ async function measuredSeconds(
 }
 
 /** This machine's device and what it can give. */
-function here(recipe: Recipe): { place: Place; memory: MemoryBudget } {
+async function here(recipe: Recipe, shape: ModelShape): Promise<{ place: Place; memory: MemoryBudget }> {
   const place = resolvePlace(recipe);
-  return { place, memory: memoryBudget(recipe, place) };
+  return { place, memory: await memoryBudget(recipe, shape, place) };
 }
 
 /** A card that need not be here, with nothing else on it. */
@@ -211,7 +218,7 @@ function onCard({ compute, memoryGiB }: Recipe, gpu: CardName): { place: Place; 
       compute: compute === 'auto' ? 'bf16' : compute,
       computeReason: compute === 'auto' ? 'tensor cores multiply bf16' : 'asked for',
     },
-    memory: { budgetBytes, runtimeBytes: CONTEXT_BYTES },
+    memory: { budgetBytes, runtimeBytes: CONTEXT_BYTES, dataBytes: 0 },
   };
 }
 

@@ -7,9 +7,10 @@ import { UserError } from '../errors.js';
 import { parseRecipe, type Recipe } from '../recipes/index.js';
 import { type Ceilings, measureCeilings } from './calibrate.js';
 import { openRunData } from './data.js';
+import { modelShape } from './model-shape.js';
 import { openForTraining } from './open-model.js';
 import { kernelsOf, makeDevice, resolvePlace } from './place.js';
-import { adapterSettings, type ModelShape, memoryBudget, planOf } from './run-settings.js';
+import { adapterSettings, memoryBudget, planOf } from './run-settings.js';
 
 export interface ProfileOptions {
   /** Steps that are measured. */
@@ -71,7 +72,8 @@ export async function profile(
   const recipe = parseRecipe(given);
   const place = resolvePlace(recipe);
   const { compute } = place;
-  const memory = memoryBudget(recipe, place);
+  const shape = modelShape(recipe.model);
+  const memory = await memoryBudget(recipe, shape, place);
   const device = profileDevice(await makeDevice(place, { threads: recipe.threads }));
   const { model: path, tokenizer, quantize, seed } = recipe;
   const model = openForTraining({
@@ -86,8 +88,6 @@ export async function profile(
     const data = await openRunData(recipe, { ...model.files.config, tokenizer: () => model.tokenizer });
     try {
       const ceilings = measureCeilings(device);
-      const { files } = model;
-      const shape: ModelShape = { config: files.config, storedAs: (name) => files.storedAs(name) };
       const { settings } = await planOf(recipe, shape, place, { totalSteps: data.totalSteps, memory });
       const trainer = new Trainer(model.llama, settings);
       const { stage } = data.stages[0]!;

@@ -14,6 +14,7 @@ import {
 } from '../engine/index.js';
 import { native, openGpu } from '../kernels/index.js';
 import type { Recipe } from '../recipes/index.js';
+import { dataMemory } from './data-memory.js';
 import type { Place } from './place.js';
 
 /** What a plan must know of a model: no weights. */
@@ -76,7 +77,7 @@ export async function planOf(
     settings,
     scratchOf: device === 'cuda' ? cudaScratch() : cpuScratch(native().threads()),
   };
-  const budget = memory.budgetBytes - memory.runtimeBytes;
+  const budget = memory.budgetBytes - heldBytes(memory);
   const within = async (pagedOptimizer: boolean): Promise<PlannedRun> => {
     const wanted = { ...request, pagedOptimizer };
     if (recipe.activations !== 'auto') {
@@ -96,7 +97,12 @@ export interface MemoryBudget {
   budgetBytes: number;
   /** Bytes of it that are taken before the model: Node itself, the addon, our code; or the driver's context. */
   runtimeBytes: number;
+  /** Bytes that feeding the run takes; none of a card's. */
+  dataBytes: number;
 }
+
+/** All that is held besides what the engine plans. */
+export const heldBytes = ({ runtimeBytes, dataBytes }: MemoryBudget): number => runtimeBytes + dataBytes;
 
 /** Of the memory that the system (or the container) can still give: the rest is left to others. */
 const USABLE_SHARE = 0.9;
@@ -104,18 +110,20 @@ const USABLE_SHARE = 0.9;
 /** What JavaScript's heap and compiled code grow by in a run: 2 to 20 MiB measured, more where text is cut into tokens. */
 const HEAP_GROWTH = 8 * 2 ** 20;
 
-/** What a recipe allows, or most of what is free; and what this process holds already. Ask before the model is opened. */
-export function memoryBudget(
-  { memoryGiB }: Pick<Recipe, 'memoryGiB'>,
+/** What a recipe allows, or most of what is free; and what this process holds besides the run. Ask before the model is opened. */
+export async function memoryBudget(
+  recipe: Recipe,
+  { config }: ModelShape,
   { device }: Pick<Place, 'device'>,
-): MemoryBudget {
+): Promise<MemoryBudget> {
+  const { memoryGiB } = recipe;
   if (device === 'cuda') {
     const { freeBytes, totalBytes } = openGpu().memory();
     const available = memoryGiB === undefined ? totalBytes : Math.min(totalBytes, memoryGiB * 2 ** 30);
-    return { budgetBytes: available, runtimeBytes: totalBytes - freeBytes };
+    return { budgetBytes: available, runtimeBytes: totalBytes - freeBytes, dataBytes: 0 };
   }
   const runtimeBytes = process.memoryUsage.rss() + HEAP_GROWTH;
   const budgetBytes =
     memoryGiB === undefined ? runtimeBytes + USABLE_SHARE * process.availableMemory() : memoryGiB * 2 ** 30;
-  return { budgetBytes, runtimeBytes };
+  return { budgetBytes, runtimeBytes, dataBytes: await dataMemory(recipe, config.vocabularySize) };
 }

@@ -8,11 +8,13 @@ import { loadRecipe, parseRecipe, type Recipe } from '../recipes/index.js';
 import { openRunData } from './data.js';
 import { writeModelCard } from './model-card.js';
 import { modelShape } from './model-shape.js';
+import { type NoticeEvent, Notices } from './notices.js';
 import { type OpenedModel, openForTraining } from './open-model.js';
 import { type DeviceName, gib, kernelsOf, makeDevice, memoryExplained, type Place, resolvePlace } from './place.js';
 import { findResumePoint, type ResumePoint, RUN_FILES, RunFolder, restoreOptimizer } from './run-folder.js';
 import {
   adapterSettings,
+  heldBytes,
   type MemoryBudget,
   type ModelShape,
   memoryBudget,
@@ -58,7 +60,8 @@ export type RunEvent =
   | StartEvent
   | TrainingEvent
   /** Files written so far hold the adapter as of this step. */
-  | { type: 'saved'; step: number; files: string[] };
+  | { type: 'saved'; step: number; files: string[] }
+  | NoticeEvent;
 
 /**
  * Trains as the recipe says.
@@ -82,10 +85,11 @@ export async function* resume(output: string, options: ResumeOptions = {}): Asyn
 
 async function* run(recipe: Recipe, options: TrainOptions, point?: ResumePoint): AsyncGenerator<RunEvent> {
   const place = placeOf(recipe, point);
-  const memory = memoryBudget(recipe, place);
   // A checkpoint of a whole model is a model directory of its own.
   const path = point && recipe.adapter.type === 'full' ? point.folder : recipe.model;
-  const planned = await planThatFits(recipe, modelShape(path), place, memory);
+  const shape = modelShape(path);
+  const memory = await memoryBudget(recipe, shape, place);
+  const planned = await planThatFits(recipe, shape, place, memory);
   try {
     yield* runPlanned(recipe, options, point, { path, place, planned });
   } catch (error) {
@@ -113,8 +117,12 @@ async function* runPlanned(
   });
   try {
     const { config } = model.files;
-    const data = await openRunData(recipe, { ...config, tokenizer: () => model.tokenizer }, point?.training);
+    const notices = new Notices();
+    const vocabulary = { ...config, tokenizer: () => model.tokenizer };
+    const opening = openRunData(recipe, vocabulary, { state: point?.training, notice: notices.tell });
     try {
+      yield* notices.until(opening);
+      const data = await opening;
       const settings = { ...trainingSettings(recipe, data.totalSteps), policy: plan.policy };
       yield {
         type: 'start',
@@ -137,17 +145,28 @@ async function* runPlanned(
       const folder = RunFolder.take(output);
       try {
         if (point) folder.resume(point);
-        else folder.begin(recipe);
+        else {
+          const moved = folder.begin(recipe);
+          if (moved !== undefined) notices.tell(`The files of an earlier run in ${output} are now in ${moved}.`);
+        }
+        yield* notices.take();
         const stages = data.stages.map(({ stage }) => stage);
         const training = new TrainingRun(model.llama, stages, settings, { signal, state: point?.training });
         if (point) restoreOptimizer(model, training.optimizer, point);
         else await folder.saveState(training, model, recipe); // so that there is always one to go on from
-        yield* recorded(training, folder, model, recipe, output);
+        for await (const event of recorded(training, folder, model, recipe, output)) {
+          yield* notices.take();
+          yield event;
+        }
+        yield* notices.take();
       } finally {
         folder.release();
       }
     } finally {
-      await data.close();
+      await opening.then(
+        (data) => data.close(),
+        () => {}, // thrown where it was awaited
+      );
     }
   } finally {
     model.close();
@@ -203,7 +222,7 @@ async function planThatFits(
   const { plan } = planned;
   throw new UserError({
     expected: `a run that fits in ${gib(memory.budgetBytes)}`,
-    found: `one that needs ${gib(plan.peakBytes + memory.runtimeBytes)}: ${describeMemory(plan.memory)}`,
+    found: `one that needs ${gib(plan.peakBytes + heldBytes(memory))}: ${describeMemory(plan.memory)}`,
     remedy: "'tacotune plan' says what would fit; or raise memoryGiB",
   });
 }

@@ -289,6 +289,10 @@ Napi::Value gpu_scratch_bytes(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] { return Napi::Number::New(info.Env(), static_cast<double>(cuda::Gpu::current().scratch_bytes())); });
 }
 
+Napi::Value gpu_scratch_need(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return Napi::Number::New(info.Env(), static_cast<double>(cuda::Gpu::current().scratch_need())); });
+}
+
 }  // namespace
 
 Napi::Value list_gpus(const Napi::CallbackInfo& info) {
@@ -318,7 +322,8 @@ Napi::Value open_gpu(const Napi::CallbackInfo& info) {
         {"timeOp", gpu_time_op},
         {"probe", gpu_probe},
         {"allocate", gpu_allocate}, {"release", gpu_release}, {"upload", gpu_upload},           {"download", gpu_download},       {"fillBytes", gpu_fill_bytes},
-        {"memory", gpu_memory},     {"trim", gpu_trim},       {"synchronize", gpu_synchronize}, {"scratchBytes", gpu_scratch_bytes}};
+        {"memory", gpu_memory},     {"trim", gpu_trim},       {"synchronize", gpu_synchronize}, {"scratchBytes", gpu_scratch_bytes},
+        {"scratchNeed", gpu_scratch_need}};
     for (const auto& [name, function] : functions) object.Set(name, Napi::Function::New(env, function, name));
     return object;
   });

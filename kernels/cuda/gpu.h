@@ -77,6 +77,8 @@ class Gpu {
   /// Gives scratch memory back.
   void trim();
   Int scratch_bytes() const { return scratch_capacity_; }
+  /// What the op that ran last took of it.
+  Int scratch_need() const { return scratch_wanted_; }
 
   // For launch.h.
   void launch(const char* kernel, Grid grid, int threads, Int shared_bytes, void** arguments);

@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Child of ops.test.ts: runs every case of the op tables on the GPU that the driver drives and compares with the reference.
 // Prints one JSON line an op.
-import { type GpuSpan, type NativeGpu, openGpu } from '../../kernels/index.js';
+import {
+  attentionScratch,
+  crossEntropyScratch,
+  type GpuSpan,
+  linearScratch,
+  type NativeGpu,
+  openGpu,
+  type Pattern,
+  type StoredAs,
+} from '../../kernels/index.js';
 import { opTables } from '../ops/cases.js';
 import { difference, execute, sameBits, under } from '../ops/execute.js';
 import {
@@ -80,6 +89,40 @@ async function executeOnGpu(
   return outputs;
 }
 
+const STORED: readonly StoredAs[] = ['f32', 'bf16', 'f16'];
+
+/** What plans count on, for the ops that take more than a few bytes, of aligned operands. */
+function plannedScratch(op: OpName, shape: Record<string, number>): number | undefined {
+  const { M = 0, N = 0, K = 0, V = 0, C = 0, compute = 0, type = 0 } = shape;
+  const bf16 = compute === 1;
+  const product = (pattern: Pattern, stored: StoredAs) => linearScratch(pattern, { rows: M, N, K, type: stored, bf16 });
+  const head = { M, V, C, type: STORED[type]! };
+  const trains = shape['frozen'] === 0;
+  const heads = { B: shape['B']!, Hq: shape['Hq']!, Hkv: shape['Hkv']!, D: shape['D']! };
+  switch (op) {
+    case 'linearForward':
+      return product('forward', STORED[type]!);
+    case 'linearBackward':
+      return product('backward', STORED[type]!);
+    case 'linearWeightBackward':
+      return product('weight', 'f32');
+    case 'linearNf4Forward':
+      return product('forward', 'nf4');
+    case 'linearNf4Backward':
+      return product('backward', 'nf4');
+    case 'crossEntropyForward':
+      return crossEntropyScratch(head, { bf16, gradients: false, trains });
+    case 'crossEntropyForwardBackward':
+      return crossEntropyScratch(head, { bf16, gradients: true, trains });
+    case 'attentionForward':
+      return attentionScratch('forward', { ...heads, Tq: shape['Tq']!, Tk: shape['Tk']! }, bf16);
+    case 'attentionBackward':
+      return attentionScratch('backward', { ...heads, Tq: shape['T']!, Tk: shape['T']! }, bf16);
+    default:
+      return undefined;
+  }
+}
+
 function toleranceOf(op: OpName, { tolerance }: OpTable, shape: Record<string, number>): Tolerance {
   return (shape['compute'] === 1 ? BF16[op] : undefined) ?? tolerance;
 }
@@ -94,6 +137,10 @@ async function check(gpu: NativeGpu, op: OpName): Promise<{ op: OpName; cases: n
     cases++;
     try {
       const got = await executeOnGpu(gpu, op, args, i % 2);
+      const [need, planned] = [gpu.scratchNeed(), plannedScratch(op, shape)];
+      if (planned !== undefined && need !== planned && i % 2 === 0) {
+        troubles.push(`${describeShape(shape)}: took ${need} bytes of scratch, planned ${planned}`);
+      }
       for (const [name, values] of Object.entries(want)) {
         const trouble = difference(values, got[name]!, toleranceOf(op, definition, shape));
         if (trouble) troubles.push(`${describeShape(shape)}: ${name}: ${trouble}`);

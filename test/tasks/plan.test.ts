@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import * as assert from 'uvu/assert';
 import type { LlamaConfig } from '../../engine/index.js';
 import { loadRecipe } from '../../recipes/index.js';
-import { plan, train } from '../../tasks/index.js';
+import { importData, plan, train } from '../../tasks/index.js';
 import { tacotune, withRun } from '../cli/support.js';
 import { projectRoot, skip, suite } from '../support/harness.js';
 import { TINY, withFolder, writeSmallModel, writeTokens } from '../support/small-model.js';
@@ -34,7 +34,7 @@ import { train } from ${JSON.stringify(pathToFileURL(join(projectRoot, 'dist', '
 const [recipe, output] = process.argv.slice(-2);
 let planned = 0;
 for await (const event of train(JSON.parse(recipe), { output })) {
-  if (event.type === 'start') planned = event.plan.peakBytes + event.memory.runtimeBytes;
+  if (event.type === 'start') planned = event.plan.peakBytes + event.memory.runtimeBytes + event.memory.dataBytes;
 }
 // Not resourceUsage(): a child's maxRSS begins at what its parent had when it forked, and the suite is large.
 const peakKiB = Number(/VmHWM:\\s+(\\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))[1]);
@@ -51,11 +51,22 @@ test('planned and measured peak differ by at most 10 %', async () => {
       batch: { context: 256, rows: 6 },
       stages: [{ name: 'only', steps: 2, data: [{ tokens }] }],
     };
+    const sample = (language: string) => join(projectRoot, 'samples', 'mits', `${language}.json`);
+    const imported = join(folder, 'rows');
+    await importData({ sources: ['Nepali', 'Persian'].map(sample), output: imported });
+    // More rows than are read without a thread.
+    const read = (rows: string[], english?: string) => ({
+      activations: 'keep-inputs',
+      data: { template: 'plain', heldOutShare: 0.02 },
+      stages: [{ name: 'only', steps: 4, data: rows.map((path) => ({ rows: path, ...(english && { english }) })) }],
+    });
     const variants: object[] = [
       { activations: 'keep-all' },
       { activations: 'keep-midpoints' },
       { activations: 'keep-inputs', quantize: 'none', optimizer: { kind: 'adamw-8bit' } },
       { adapter: { type: 'full' } },
+      read([imported]),
+      read(['Nepali', 'Persian'].map(sample), sample('English')),
     ];
     for (const variant of variants) {
       const args = [
@@ -71,7 +82,7 @@ test('planned and measured peak differ by at most 10 %', async () => {
       const difference = measured / planned - 1;
       const mib = (bytes: number) => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
       console.log(
-        `    ${JSON.stringify(variant)}: planned ${mib(planned)}, measured ${mib(measured)}, ${(100 * difference).toFixed(1)} %`,
+        `    ${JSON.stringify(variant).slice(0, 90)}: planned ${mib(planned)}, measured ${mib(measured)}, ${(100 * difference).toFixed(1)} %`,
       );
       assert.ok(
         Math.abs(difference) <= 0.1,
