@@ -2,7 +2,7 @@
 // Speed of the kernels as shares of what the machine can do in the same minutes: multiply-adds in registers for arithmetic,
 // a copy for memory. First the products over NF4 weights, at the sizes of training, then every op at a typical size.
 //
-//     npm run bench -- ops [--rounds N] [--threads N] [--only WORD,…] [--skip-table] [--record] [--require PERCENT]
+//     npm run bench -- ops [--device cpu|cuda] [--rounds N] [--threads N] [--only WORD,…] [--skip-table] [--record] [--require PERCENT]
 //
 // TACOTUNE_INSTRUCTION_SET chooses a lower instruction set. Figures of a busy machine: trust the column `cpu`.
 import { parseArgs } from 'node:util';
@@ -10,6 +10,7 @@ import { UserError } from '../errors.js';
 import { COMPUTE_TYPE, type Native, native } from '../kernels/index.js';
 import { opTables } from '../test/ops/cases.js';
 import { type Arguments, describeShape, makeArguments, type OpName, type Values } from '../test/ops/op-table.js';
+import { measureGpuOps } from './gpu-ops.js';
 import { describeMachine, machineLine, record } from './machine.js';
 import { type Case, formatTable, interleave, STATISTICS, type Timing } from './measure.js';
 import { workOf } from './op-work.js';
@@ -45,6 +46,7 @@ export function run(args: string[]): void {
     args,
     options: {
       rounds: { type: 'string', default: '7' },
+      device: { type: 'string', default: 'cpu' },
       threads: { type: 'string' },
       only: { type: 'string', default: '' },
       'skip-table': { type: 'boolean', default: false },
@@ -61,6 +63,11 @@ export function run(args: string[]): void {
   };
   const machine = describeMachine();
   console.log(`${machineLine(machine)}\n`);
+  if (values.device === 'cuda') {
+    const measured = measureGpuOps(options.only, options.rounds);
+    if (values.record) console.log(`recorded in ${record('gpu-ops', { ...machine, ...measured })}`);
+    return;
+  }
   const products = WEIGHTS.flatMap(([N, K]) => measureProducts(N, K, options));
   const table = options.skipTable ? [] : measureTable(options);
   if (values.record) console.log(`recorded in ${record('ops', { ...machine, results: [...products, ...table] })}`);
