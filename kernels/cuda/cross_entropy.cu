@@ -14,6 +14,11 @@ constexpr int32_t NO_TARGET = -100;
 
 __device__ __forceinline__ bool has_target(int32_t label, Int V) { return label >= 0 && label < V; }
 
+/// `p` is a multiple of 8 bytes.
+__device__ __forceinline__ void store_bf16(uint16_t* p, const Four& x) {
+  *reinterpret_cast<uint2*>(p) = make_uint2(pack_bf16(x.at[0], x.at[1]), pack_bf16(x.at[2], x.at[3]));
+}
+
 /// Σ exp(x - largest) over some values; a sum of 0 says that there were none.
 struct ExpSum {
   float largest, sum;
@@ -52,19 +57,19 @@ __device__ __forceinline__ ExpSum exp_sum_of(const float* logits, Int V) {
 }
 
 /// The row of inp that a block of a chunk works on, or -1 beyond the last.
-__device__ __forceinline__ Int row_of(const int32_t* rows, const int32_t* count, Int first) {
-  const Int i = first + blockIdx.x;
-  return i < *count ? rows[i] : -1;
+__device__ __forceinline__ Int row_of(const Chunk& chunk) {
+  const Int i = chunk.first + blockIdx.x;
+  return i < *chunk.count ? chunk.rows[i] : -1;
 }
 
 /// What becomes of the logits.
 enum class Gradient { NONE, F32, BF16 };
 
 template <Gradient gradient, class Logits>
-__device__ __forceinline__ void head_row(float* loss, Logits* chunk, Int pitch, const int32_t* labels, const int32_t* rows, const int32_t* count, Int first, Int V) {
-  const Int m = row_of(rows, count, first);
+__device__ __forceinline__ void head_row(float* loss, Logits* all_logits, Int pitch, const int32_t* labels, const Chunk& chunk, Int V) {
+  const Int m = row_of(chunk);
   if (m < 0) return;
-  Logits* const logits = chunk + blockIdx.x * pitch;
+  Logits* const logits = all_logits + blockIdx.x * pitch;
   const Int label = labels[m];
   const ExpSum all = exp_sum_of(logits, V);
   if (threadIdx.x == 0) loss[m] = logf(all.sum) + (all.largest - logits[label]);
@@ -80,7 +85,7 @@ __device__ __forceinline__ void head_row(float* loss, Logits* chunk, Int pitch, 
       for (int i = 0; i < 4; i++) x.at[i] = v + i < V ? expf(x.at[i] - all.largest) * scale - (v + i == label ? 1.0f : 0.0f) : 0.0f;
       if (gradient == Gradient::BF16) {
         __syncthreads();
-        if (v < pitch) *reinterpret_cast<uint2*>(reinterpret_cast<uint16_t*>(logits) + v) = make_uint2(pack_bf16(x.at[0], x.at[1]), pack_bf16(x.at[2], x.at[3]));
+        if (v < pitch) store_bf16(reinterpret_cast<uint16_t*>(logits) + v, x);
       } else if (v < pitch) {
         store_four(logits + v, x, 4, true);
       }
@@ -90,7 +95,8 @@ __device__ __forceinline__ void head_row(float* loss, Logits* chunk, Int pitch, 
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(HEAD_THREADS) find_targets_kernel(int32_t* rows, int32_t* count, float* loss, const int32_t* labels, Int M, Int V, Fault* fault, int32_t op) {
+extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
+    find_targets_kernel(int32_t* rows, int32_t* count, float* loss, const int32_t* labels, Int M, Int V, Fault* fault, int32_t op) {
   SHARED(int, by_warp, [HEAD_WARPS]);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   Int found = 0;
@@ -120,43 +126,47 @@ extern "C" __global__ void __launch_bounds__(HEAD_THREADS) clear_rows_kernel(flo
 }
 EXPORT_KERNEL(clear_rows_kernel);
 
-extern "C" __global__ void __launch_bounds__(HEAD_THREADS) gather_rows_f32_kernel(float* out, const float* inp, const int32_t* rows, const int32_t* count, Int first, Int C) {
-  const Int m = row_of(rows, count, first);
+extern "C" __global__ void __launch_bounds__(HEAD_THREADS) gather_rows_f32_kernel(float* out, const float* inp, Chunk chunk, Int C) {
+  const Int m = row_of(chunk);
   if (m < 0) return;
   for (Int c = threadIdx.x; c < C; c += HEAD_THREADS) out[blockIdx.x * C + c] = inp[m * C + c];
 }
 EXPORT_KERNEL(gather_rows_f32_kernel);
 
-extern "C" __global__ void __launch_bounds__(HEAD_THREADS) gather_rows_bf16_kernel(uint16_t* out, Int pitch, const float* inp, const int32_t* rows, const int32_t* count, Int first, Int C) {
-  const Int m = row_of(rows, count, first);
+extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
+    gather_rows_bf16_kernel(uint16_t* out, Int pitch, const float* inp, Chunk chunk, Int C) {
+  const Int m = row_of(chunk);
   if (m < 0) return;
   const bool wide = C % 4 == 0 && aligned_to(16, inp);
   for (Int c = static_cast<Int>(threadIdx.x) * 4; c < pitch; c += HEAD_THREADS * 4) {
     const Four x = load_four(inp + m * C + c, C - c, wide);
-    *reinterpret_cast<uint2*>(out + blockIdx.x * pitch + c) = make_uint2(pack_bf16(x.at[0], x.at[1]), pack_bf16(x.at[2], x.at[3]));
+    store_bf16(out + blockIdx.x * pitch + c, x);
   }
 }
 EXPORT_KERNEL(gather_rows_bf16_kernel);
 
-extern "C" __global__ void __launch_bounds__(HEAD_THREADS) scatter_rows_kernel(float* out, const float* inp, const int32_t* rows, const int32_t* count, Int first, Int C) {
-  const Int m = row_of(rows, count, first);
+extern "C" __global__ void __launch_bounds__(HEAD_THREADS) scatter_rows_kernel(float* out, const float* inp, Chunk chunk, Int C) {
+  const Int m = row_of(chunk);
   if (m < 0) return;
   for (Int c = threadIdx.x; c < C; c += HEAD_THREADS) out[m * C + c] = inp[blockIdx.x * C + c];
 }
 EXPORT_KERNEL(scatter_rows_kernel);
 
-extern "C" __global__ void __launch_bounds__(HEAD_THREADS) head_loss_kernel(float* loss, const float* logits, Int pitch, const int32_t* labels, const int32_t* rows, const int32_t* count, Int first, Int V) {
-  head_row<Gradient::NONE>(loss, logits, pitch, labels, rows, count, first, V);
+extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
+    head_loss_kernel(float* loss, const float* logits, Int pitch, const int32_t* labels, Chunk chunk, Int V) {
+  head_row<Gradient::NONE>(loss, logits, pitch, labels, chunk, V);
 }
 EXPORT_KERNEL(head_loss_kernel);
 
-extern "C" __global__ void __launch_bounds__(HEAD_THREADS) head_gradient_f32_kernel(float* loss, float* logits, Int pitch, const int32_t* labels, const int32_t* rows, const int32_t* count, Int first, Int V) {
-  head_row<Gradient::F32>(loss, logits, pitch, labels, rows, count, first, V);
+extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
+    head_gradient_f32_kernel(float* loss, float* logits, Int pitch, const int32_t* labels, Chunk chunk, Int V) {
+  head_row<Gradient::F32>(loss, logits, pitch, labels, chunk, V);
 }
 EXPORT_KERNEL(head_gradient_f32_kernel);
 
-extern "C" __global__ void __launch_bounds__(HEAD_THREADS) head_gradient_bf16_kernel(float* loss, float* logits, Int pitch, const int32_t* labels, const int32_t* rows, const int32_t* count, Int first, Int V) {
-  head_row<Gradient::BF16>(loss, logits, pitch, labels, rows, count, first, V);
+extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
+    head_gradient_bf16_kernel(float* loss, float* logits, Int pitch, const int32_t* labels, Chunk chunk, Int V) {
+  head_row<Gradient::BF16>(loss, logits, pitch, labels, chunk, V);
 }
 EXPORT_KERNEL(head_gradient_bf16_kernel);
 

@@ -90,7 +90,8 @@ struct Fragments {
     const bool below = is_a == (lines == Lines::ALONG);
     const int line = (lane & 7) + (below ? lane >> 3 & 1 : lane >> 4) * 8, chunk = below ? lane >> 4 : lane >> 3 & 1;
 #pragma unroll
-    for (int i = 0; i < BASES; i++) bases[i] = 2 * (lines == Lines::ALONG ? T::at(first + line, i * 2 + chunk) : T::at(line, first / 8 + i * 2 + chunk));
+    for (int i = 0; i < BASES; i++)
+      bases[i] = 2 * (lines == Lines::ALONG ? T::at(first + line, i * 2 + chunk) : T::at(line, first / 8 + i * 2 + chunk));
   }
 
   __device__ __forceinline__ void load(uint32_t (&r)[4], const uint16_t* tile, int i, int step) const {

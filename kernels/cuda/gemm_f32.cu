@@ -39,8 +39,9 @@ __device__ __forceinline__ void multiply(const Product& p) {
 
   const auto a_element = [&](Int line, Int i) { return element<Storage::F32>(p.a, line * p.a_pitch + i); };
   const auto b_element = [&](Int line, Int i) {
-    if constexpr (storage == Storage::NF4) return decode_element(static_cast<const uint8_t*>(p.b), {p.absmax_codes, p.absmax, p.absmax_offset}, line * p.b_pitch + i);
-    else return element<storage>(p.b, line * p.b_pitch + i);
+    const Int at = line * p.b_pitch + i;
+    if constexpr (storage == Storage::NF4) return decode_element(static_cast<const uint8_t*>(p.b), {p.absmax_codes, p.absmax, p.absmax_offset}, at);
+    else return element<storage>(p.b, at);
   };
 
   float sums[EACH][EACH] = {};

@@ -3,6 +3,7 @@
 #include "linear.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "gemm.h"
 #include "gemm_f32.h"
@@ -48,22 +49,27 @@ Choice plain() {
   return {Kernel::symbol, F32_TILE, F32_TILE, F32_THREADS, 0};
 }
 
+template <class Flat, class Square>
+Choice by_rows(bool flat, bool nf4 = false) {
+  return flat ? tensor<Flat, FlatTile>(nf4) : tensor<Square, SquareTile>(nf4);
+}
+
 Choice choose_bf16(Pattern pattern, Int b_type, Int M, Int N) {
   const bool flat = M <= FLAT_ROWS, narrow = !flat && N <= NARROW_COLUMNS && b_type == STORE_BF16;
   switch (pattern) {
     case Pattern::FORWARD:
-      if (b_type == STORE_NF4) return flat ? tensor<gemm_forward_nf4_flat_kernel, FlatTile>(true) : tensor<gemm_forward_nf4_square_kernel, SquareTile>(true);
-      if (b_type == STORE_F16) return flat ? tensor<gemm_forward_f16_flat_kernel, FlatTile>() : tensor<gemm_forward_f16_square_kernel, SquareTile>();
+      if (b_type == STORE_NF4) return by_rows<gemm_forward_nf4_flat_kernel, gemm_forward_nf4_square_kernel>(flat, true);
+      if (b_type == STORE_F16) return by_rows<gemm_forward_f16_flat_kernel, gemm_forward_f16_square_kernel>(flat);
       if (narrow) return tensor<gemm_forward_bf16_narrow_kernel, NarrowTile>();
-      return flat ? tensor<gemm_forward_bf16_flat_kernel, FlatTile>() : tensor<gemm_forward_bf16_square_kernel, SquareTile>();
+      return by_rows<gemm_forward_bf16_flat_kernel, gemm_forward_bf16_square_kernel>(flat);
     case Pattern::BACKWARD:
-      if (b_type == STORE_NF4) return flat ? tensor<gemm_backward_nf4_flat_kernel, FlatTile>(true) : tensor<gemm_backward_nf4_square_kernel, SquareTile>(true);
-      if (b_type == STORE_F16) return flat ? tensor<gemm_backward_f16_flat_kernel, FlatTile>() : tensor<gemm_backward_f16_square_kernel, SquareTile>();
+      if (b_type == STORE_NF4) return by_rows<gemm_backward_nf4_flat_kernel, gemm_backward_nf4_square_kernel>(flat, true);
+      if (b_type == STORE_F16) return by_rows<gemm_backward_f16_flat_kernel, gemm_backward_f16_square_kernel>(flat);
       if (narrow) return tensor<gemm_backward_bf16_narrow_kernel, NarrowTile>();
-      return flat ? tensor<gemm_backward_bf16_flat_kernel, FlatTile>() : tensor<gemm_backward_bf16_square_kernel, SquareTile>();
+      return by_rows<gemm_backward_bf16_flat_kernel, gemm_backward_bf16_square_kernel>(flat);
     default:
       if (narrow) return tensor<gemm_weight_narrow_kernel, NarrowTile>();
-      return flat ? tensor<gemm_weight_flat_kernel, FlatTile>() : tensor<gemm_weight_square_kernel, SquareTile>();
+      return by_rows<gemm_weight_flat_kernel, gemm_weight_square_kernel>(flat);
   }
 }
 
@@ -81,13 +87,17 @@ Choice choose_f32(Pattern pattern, Int b_type) {
   }
 }
 
-/// Runs a product whose operands its kernel can take, in as many parts of its depth as fill a GPU.
-void run(const Choice& choice, Product p, Workspace& workspace) {
-  const Int down = ceil_div(p.M, choice.rows), across = ceil_div(p.N, choice.columns);
-  const Int wanted = down * across >= ENOUGH_TILES ? 1 : std::max<Int>(1, std::min(ceil_div(ENOUGH_TILES, down * across), p.D / LEAST_SPLIT_DEPTH));
-  p.split_depth = std::max<Int>(TILE_DEPTH, round_up(ceil_div(p.D, wanted), TILE_DEPTH));
+/// In how many parts the depth is summed: enough to fill a GPU, none too short to be worth its place in memory.
+Int parts_of(Int tiles, Int D) {
+  return tiles >= ENOUGH_TILES ? 1 : std::max<Int>(1, std::min(ceil_div(ENOUGH_TILES, tiles), D / LEAST_SPLIT_DEPTH));
+}
+
+/// Runs a product whose operands its kernel can take.
+void run(const Choice& choice, const Product& whole, Workspace& workspace) {
+  const Int down = ceil_div(whole.M, choice.rows), across = ceil_div(whole.N, choice.columns);
+  Product p = whole;
+  p.split_depth = std::max<Int>(TILE_DEPTH, round_up(ceil_div(p.D, parts_of(down * across, p.D)), TILE_DEPTH));
   const Int splits = std::max<Int>(1, ceil_div(p.D, p.split_depth));
-  const Product whole = p;
   if (splits > 1) {
     p.out = workspace.take(splits * p.M * p.N);
     p.out_pitch = p.N, p.split_stride = p.M * p.N;
@@ -95,14 +105,17 @@ void run(const Choice& choice, Product p, Workspace& workspace) {
   }
   launch_checked(choice.kernel, static_cast<Signature*>(nullptr), {down, across, splits}, choice.threads, choice.shared_bytes, p);
   if (splits > 1)
-    launch<sum_splits_kernel>(grid_for(p.M * p.N, OPERAND_THREADS), OPERAND_THREADS, 0, whole.out, whole.out_pitch, p.out, splits, p.M, p.N, whole.alpha,
-                              whole.accumulate);
+    launch<sum_splits_kernel>(grid_for(p.M * p.N, OPERAND_THREADS), OPERAND_THREADS, 0, whole.out, whole.out_pitch, p.out, splits, p.M, p.N,
+                              whole.alpha, whole.accumulate);
 }
 
 /// The forward product of a few rows, which reads each weight once.
 void run_gemv(float* out, const Matrix& inp, const Matrix& weight, float alpha, Int accumulate) {
-  const Gemv p = {out,   static_cast<const float*>(inp.data), weight.data, weight.absmax_codes, weight.absmax, weight.absmax_offset,
-                  alpha, accumulate, inp.lines, weight.lines, weight.width};
+  Gemv p = {};
+  p.out = out, p.alpha = alpha, p.accumulate = accumulate;
+  p.inp = static_cast<const float*>(inp.data);
+  p.weight = weight.data, p.absmax_codes = weight.absmax_codes, p.absmax = weight.absmax, p.absmax_offset = weight.absmax_offset;
+  p.M = inp.lines, p.N = weight.lines, p.K = weight.width;
   const auto with = [&](const char* kernel) {
     launch_checked(kernel, static_cast<gemv_nf4_kernel::Signature*>(nullptr), grid_for(p.N, GEMV_COLUMNS), GEMV_THREADS, 0, p);
   };
@@ -123,14 +136,16 @@ Matrix bf16_copy(const Matrix& matrix) {
   uint16_t* const copy = scratch_of<uint16_t>(elements);
   const Grid grid = grid_for(elements / OPERAND_CHUNK, OPERAND_THREADS);
   if (matrix.type == STORE_NF4)
-    launch<nf4_to_bf16_kernel>(grid, OPERAND_THREADS, 0, copy, static_cast<const uint8_t*>(matrix.data), matrix.absmax_codes, matrix.absmax, matrix.absmax_offset,
-                               matrix.lines, matrix.width, pitch);
+    launch<nf4_to_bf16_kernel>(grid, OPERAND_THREADS, 0, copy, static_cast<const uint8_t*>(matrix.data), matrix.absmax_codes, matrix.absmax,
+                               matrix.absmax_offset, matrix.lines, matrix.width, pitch);
   else launch<to_bf16_kernel>(grid, OPERAND_THREADS, 0, copy, matrix.data, matrix.type, matrix.lines, matrix.width, pitch);
   return {copy, STORE_BF16, matrix.lines, matrix.width, pitch};
 }
 
 /// A of a product is always bf16.
 Matrix left_matrix(const Matrix& matrix) { return matrix.type == STORE_BF16 && is_ready(matrix) ? matrix : bf16_copy(matrix); }
+
+Matrix f32_matrix(F32In x, Int lines, Int width) { return dense_matrix(x.data, STORE_F32, lines, width); }
 
 Matrix nf4_matrix(U8In codes, U8In absmax_codes, F32In absmax, float absmax_offset, Int N, Int K) {
   return {codes.data, STORE_NF4, N, K, K, absmax_codes.count ? absmax_codes.data : nullptr, absmax.data, absmax_offset};
@@ -140,49 +155,53 @@ Matrix nf4_matrix(U8In codes, U8In absmax_codes, F32In absmax, float absmax_offs
 
 Matrix tensor_matrix(const Matrix& matrix) { return is_ready(matrix) ? matrix : bf16_copy(matrix); }
 
-void product(Pattern pattern, float* out, Int out_pitch, const Matrix& a, const Matrix& b, float alpha, Int accumulate, Int compute, Workspace& workspace,
-             Rows rows) {
-  const Int M = pattern == Pattern::WEIGHT ? a.width : a.lines, N = pattern == Pattern::FORWARD ? b.lines : b.width;
-  const Int D = pattern == Pattern::WEIGHT ? a.lines : a.width;
-  if (M == 0 || N == 0) return;
-  if (compute == COMPUTE_BF16 && out_pitch == N && suits_gemv(pattern, a, b, rows)) return run_gemv(out, a, b, alpha, accumulate);
-  const bool tensor_cores = compute == COMPUTE_BF16;
-  const Matrix left = tensor_cores ? left_matrix(a) : a, right = tensor_cores ? tensor_matrix(b) : b;
+void product(Pattern pattern, float* out, Int out_pitch, const Matrix& a, const Matrix& b, float alpha, Int accumulate, Int compute,
+             Workspace& workspace, Rows rows) {
+  const bool bf16 = compute == COMPUTE_BF16;
   Product p = {};
+  p.M = pattern == Pattern::WEIGHT ? a.width : a.lines;
+  p.N = pattern == Pattern::FORWARD ? b.lines : b.width;
+  p.D = pattern == Pattern::WEIGHT ? a.lines : a.width;
+  if (p.M == 0 || p.N == 0) return;
+  if (bf16 && out_pitch == p.N && suits_gemv(pattern, a, b, rows)) return run_gemv(out, a, b, alpha, accumulate);
+  const Matrix left = bf16 ? left_matrix(a) : a, right = bf16 ? tensor_matrix(b) : b;
   p.out = out, p.out_pitch = out_pitch, p.alpha = alpha, p.accumulate = accumulate;
   p.a = left.data, p.a_pitch = left.pitch;
   p.b = right.data, p.b_pitch = right.pitch;
   p.absmax_codes = right.absmax_codes, p.absmax = right.absmax, p.absmax_offset = right.absmax_offset;
-  p.M = M, p.N = N, p.D = D;
   p.row_count = rows.count, p.first_row = rows.first;
-  run(tensor_cores ? choose_bf16(pattern, right.type, M, N) : choose_f32(pattern, right.type), p, workspace);
+  run(bf16 ? choose_bf16(pattern, right.type, p.M, p.N) : choose_f32(pattern, right.type), p, workspace);
 }
 
 void linear_forward(F32Out out, F32In inp, BytesIn weight, Int weight_type, Int M, Int N, Int K, float alpha, Int accumulate, Int compute) {
   Workspace workspace;
-  product(Pattern::FORWARD, out.data, N, dense_matrix(inp.data, STORE_F32, M, K), dense_matrix(weight.data, weight_type, N, K), alpha, accumulate, compute, workspace);
+  const Matrix w = dense_matrix(weight.data, weight_type, N, K);
+  product(Pattern::FORWARD, out.data, N, f32_matrix(inp, M, K), w, alpha, accumulate, compute, workspace);
 }
 
 void linear_backward(F32Out dinp, F32In dout, BytesIn weight, Int weight_type, Int M, Int N, Int K, float alpha, Int accumulate, Int compute) {
   Workspace workspace;
-  product(Pattern::BACKWARD, dinp.data, K, dense_matrix(dout.data, STORE_F32, M, N), dense_matrix(weight.data, weight_type, N, K), alpha, accumulate, compute, workspace);
+  const Matrix w = dense_matrix(weight.data, weight_type, N, K);
+  product(Pattern::BACKWARD, dinp.data, K, f32_matrix(dout, M, N), w, alpha, accumulate, compute, workspace);
 }
 
 void linear_weight_backward(F32Out dweight, F32In dout, F32In inp, Int M, Int N, Int K, float alpha, Int compute) {
   Workspace workspace;
-  product(Pattern::WEIGHT, dweight.data, K, dense_matrix(dout.data, STORE_F32, M, N), dense_matrix(inp.data, STORE_F32, M, K), alpha, 1, compute, workspace);
+  product(Pattern::WEIGHT, dweight.data, K, f32_matrix(dout, M, N), f32_matrix(inp, M, K), alpha, 1, compute, workspace);
 }
 
-void linear_nf4_forward(F32Out out, F32In inp, U8In codes, U8In absmax_codes, F32In absmax, float absmax_offset, Int M, Int N, Int K, Int accumulate, Int compute) {
+void linear_nf4_forward(F32Out out, F32In inp, U8In codes, U8In absmax_codes, F32In absmax, float absmax_offset, Int M, Int N, Int K,
+                        Int accumulate, Int compute) {
   Workspace workspace;
-  product(Pattern::FORWARD, out.data, N, dense_matrix(inp.data, STORE_F32, M, K), nf4_matrix(codes, absmax_codes, absmax, absmax_offset, N, K), 1.0f, accumulate,
-          compute, workspace);
+  const Matrix w = nf4_matrix(codes, absmax_codes, absmax, absmax_offset, N, K);
+  product(Pattern::FORWARD, out.data, N, f32_matrix(inp, M, K), w, 1.0f, accumulate, compute, workspace);
 }
 
-void linear_nf4_backward(F32Out dinp, F32In dout, U8In codes, U8In absmax_codes, F32In absmax, float absmax_offset, Int M, Int N, Int K, Int accumulate, Int compute) {
+void linear_nf4_backward(F32Out dinp, F32In dout, U8In codes, U8In absmax_codes, F32In absmax, float absmax_offset, Int M, Int N, Int K,
+                         Int accumulate, Int compute) {
   Workspace workspace;
-  product(Pattern::BACKWARD, dinp.data, K, dense_matrix(dout.data, STORE_F32, M, N), nf4_matrix(codes, absmax_codes, absmax, absmax_offset, N, K), 1.0f, accumulate,
-          compute, workspace);
+  const Matrix w = nf4_matrix(codes, absmax_codes, absmax, absmax_offset, N, K);
+  product(Pattern::BACKWARD, dinp.data, K, f32_matrix(dout, M, N), w, 1.0f, accumulate, compute, workspace);
 }
 
 }  // namespace tacotune::cuda

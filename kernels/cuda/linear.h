@@ -68,7 +68,7 @@ class Workspace {
 
 /// out (M,N), its rows `out_pitch` apart, = alpha·product, plus out where `accumulate`. Rows of `out` that belong to no line of
 /// `a` may or may not be written.
-void product(Pattern pattern, float* out, Int out_pitch, const Matrix& a, const Matrix& b, float alpha, Int accumulate, Int compute, Workspace& workspace,
-             Rows rows = {});
+void product(Pattern pattern, float* out, Int out_pitch, const Matrix& a, const Matrix& b, float alpha, Int accumulate, Int compute,
+             Workspace& workspace, Rows rows = {});
 
 }  // namespace tacotune::cuda
