@@ -209,17 +209,18 @@ export function kernelsOf(bytes, architecture) {
 }
 
 /**
- * Products before bytes of global before bytes of shared memory, before anything else. A call (of a division's slow path)
- * and a compare-and-swap (of a fault that is reported) are rare cases.
+ * Products before bytes of global before bytes of shared memory before arithmetic on floats; the rest is what it costs. A call
+ * (of a division's slow path) and a compare-and-swap (of a fault that is reported) are rare cases.
  */
-const WEIGHTS = { global: 1e4, shared: 10 };
+const WEIGHTS = { tensor: 1e9, fp32: 50, fp16: 50, fp64: 50, xu: 50 };
+const BYTE_WEIGHTS = { global: 1e4, shared: 1e2 };
 const RARE = new Set(['CALL', 'ATOM.CAS', 'ATOMG.CAS']);
+const FLOAT_CHOICES = new Set(['FSETP', 'FMNMX', 'FSEL']); // the units of integers run these
 const weightOf = (instructions) =>
-  instructions.reduce(
-    (sum, { unit, bytes, name }) =>
-      sum + (unit === 'tensor' ? 1e9 : 0) + bytes * (WEIGHTS[unit] ?? 0) - (RARE.has(name) ? 1e6 : 1),
-    0,
-  );
+  instructions.reduce((sum, { unit, bytes, name }) => {
+    const arithmetic = FLOAT_CHOICES.has(name) ? WEIGHTS.fp32 : (WEIGHTS[unit] ?? 0);
+    return sum + arithmetic + bytes * (BYTE_WEIGHTS[unit] ?? 0) - (RARE.has(name) ? 1e6 : 1);
+  }, 0);
 
 function successors({ name, target, conditional }, index) {
   if (name === 'BRA') return conditional ? [index + 1, target] : [target];
@@ -228,9 +229,8 @@ function successors({ name, target, conditional }, index) {
 }
 
 /**
- * The path from `first` to `last` (or to an exit) that weighs most: with most products, of those the one that moves most
- * bytes, and of those the shortest. Kernels have a slow path for what is not aligned or does not divide, which moves the
- * same bytes in more instructions.
+ * The path from `first` to `last` (or to an exit) that weighs most. Of two that move the same bytes and compute the same it is
+ * the shorter one: the other is the path for what is not aligned.
  */
 function busiestPath(instructions, first, last) {
   const score = new Float64Array(last + 2).fill(Number.NEGATIVE_INFINITY);
