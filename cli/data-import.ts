@@ -2,34 +2,31 @@
 // tacotune data import: rows of any files into one folder of Arrow files.
 import { z } from 'zod';
 import { importData } from '../tasks/index.js';
-import { command, jsonOption } from './command.js';
-import { countsText, rowOptions, rowsOptions, sourcesArgument } from './data-options.js';
+import { command } from './command.js';
+import { countsText, rowOptions, rowsOf } from './data-options.js';
 import { interruptSignal } from './interrupt.js';
 import { Progress } from './progress.js';
 
 export default command({
   options: z.strictObject({
-    sources: sourcesArgument,
     output: z.string().min(1).describe('a new folder'),
-    ...rowOptions,
     skipBadRows: z
       .boolean()
       .default(false)
       .describe('leave bad rows out and report them, instead of stopping at the first'),
-    json: jsonOption,
+    ...rowOptions,
   }),
   examples: [
     ['data import taco-datasets --output mits', 'all of MITS as published, translations beside their English'],
     ['data import Nepali.json --english English.json --output nepali', 'one language'],
     ['data import dolly.jsonl.gz --language English --output dolly --column input=context', 'other column names'],
   ],
-  async run({ sources, output, skipBadRows, json, ...options }) {
+  async run({ output, skipBadRows, ...options }) {
     const signal = interruptSignal('Stopping; nothing will be left of the import');
     const progress = new Progress();
     const started = performance.now();
     const report = await importData({
-      ...rowsOptions(options),
-      sources,
+      ...rowsOf(options),
       output,
       skipBadRows,
       signal,
@@ -39,7 +36,7 @@ export default command({
       },
     });
     progress.end();
-    console.log(json ? JSON.stringify(report, null, 2) : reportText(report));
+    console.log(options.json ? JSON.stringify(report, null, 2) : reportText(report));
   },
 });
 

@@ -4,54 +4,39 @@ import { z } from 'zod';
 import { CHECKS, type Check } from '../datasets/index.js';
 import { UserError } from '../errors.js';
 import { type Lint, lintData } from '../tasks/index.js';
-import { command, jsonOption } from './command.js';
-import {
-  exampleOf,
-  exampleOptions,
-  rowOptions,
-  rowsOptions,
-  sourcesArgument,
-  tokenizerOption,
-} from './data-options.js';
+import { command } from './command.js';
+import { EXAMPLE_GROUP, exampleOptions, examplesOf } from './data-options.js';
 import { digits, table } from './format.js';
 import { Progress } from './progress.js';
 
 export default command({
   options: z.strictObject({
-    sources: sourcesArgument,
     limit: z
       .array(z.string())
       .optional()
       .describe('a check and the share of rows above which the exit code is 1: noFinalAnswer=0.01; may be repeated'),
-    tokenizer: tokenizerOption.describe(
-      'tokenizer file or model directory: tells lengths, and what contexts would cut',
-    ),
-    context: z.array(z.int().min(1)).default([512, 1024, 2048]).describe('context lengths to hold examples against'),
-    ...rowOptions,
+    context: z
+      .array(z.int().min(1))
+      .default([512, 1024, 2048])
+      .describe('with a tokenizer: context lengths to hold examples against'),
     ...exampleOptions,
-    json: jsonOption,
   }),
-  groups: {
-    'Examples that are measured': ['task', 'template', 'format', 'loss', 'countPrompt', 'tokenizer', 'context'],
-  },
+  groups: { 'Examples that are measured': [...EXAMPLE_GROUP, 'context'] },
   examples: [
     ['data lint taco-Nepali.json', 'counts of everything found, with examples'],
     ['data lint nepali --tokenizer models/llama-7b --context 1024', 'with lengths, and what 1024 tokens would cut'],
     ['data lint nepali --limit noFinalAnswer=0 --limit duplicate=0.01', 'exit code 1 where that is exceeded'],
   ],
-  async run({ sources, limit, tokenizer, context, json, ...options }) {
+  async run({ limit, context, ...options }) {
     const progress = new Progress();
     const report = await lintData({
-      ...rowsOptions(options),
-      sources,
-      tokenizer,
+      ...examplesOf(options),
       contexts: context,
-      example: exampleOf(options),
       limits: limitsOf(limit ?? []),
       onProgress: (rows, file) => progress.update(`${rows} rows, ${file}`),
     });
     progress.end();
-    console.log(json ? JSON.stringify(report, null, 2) : lintText(report));
+    console.log(options.json ? JSON.stringify(report, null, 2) : lintText(report));
     if (report.exceeded.length > 0) process.exitCode = 1;
   },
 });

@@ -1,24 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // What commands about training data have in common: how rows are told, how examples are made of them, how counts are shown.
 import { z } from 'zod';
-import {
-  type Column,
-  type ExampleOptions,
-  LOSS_PARTS,
-  type RowManifest,
-  type RowShape,
-  TACO_FORMATS,
-  TASKS,
-} from '../datasets/index.js';
+import { type Column, LOSS_PARTS, type RowManifest, TACO_FORMATS, TASKS } from '../datasets/index.js';
 import { UserError } from '../errors.js';
+import type { RowsOptions } from '../tasks/index.js';
+import { jsonOption } from './command.js';
 import { table } from './format.js';
 
-export const sourcesArgument = z
-  .array(z.string().min(1))
-  .min(1)
-  .describe('files (JSON, JSONL, Parquet, Arrow, XLSX; gzip, zstd), folders of them such as MITS, or imported folders');
-
+/** Of every command about training data. */
 export const rowOptions = {
+  sources: z
+    .array(z.string().min(1))
+    .min(1)
+    .describe(
+      'files (JSON, JSONL, Parquet, Arrow, XLSX; gzip, zstd), folders of them such as MITS, or imported folders',
+    ),
   english: z
     .string()
     .min(1)
@@ -32,27 +28,33 @@ export const rowOptions = {
     .array(z.string())
     .optional()
     .describe("where a file's column names differ: our name=the file's; may be repeated"),
+  json: jsonOption,
 };
 
+export const tokenizerOption = z
+  .string()
+  .min(1)
+  .optional()
+  .describe('tokenizer file, or model directory with one: lengths are told in its tokens');
+
+/** Of commands that make examples of rows. */
 export const exampleOptions = {
+  ...rowOptions,
   task: z.enum(TASKS).default('taco').describe('what is made of a row'),
   template: z.string().min(1).default('guanaco').describe('guanaco, alpaca, paper, llama3, plain, or a file'),
   format: z.enum(TACO_FORMATS).default('clean').describe("the chain's literal form"),
   loss: z.enum(LOSS_PARTS).default('all').describe('parts of the chain that count in the loss'),
   countPrompt: z.boolean().default(false).describe('prompts count in the loss too'),
+  tokenizer: tokenizerOption,
 };
 
-export const tokenizerOption = z.string().min(1).optional().describe('tokenizer file, or a model directory with one');
+/** What of them stands under a heading of its own. */
+export const EXAMPLE_GROUP = ['task', 'template', 'format', 'loss', 'countPrompt', 'tokenizer'] as const;
 
-interface RowFlags {
-  english?: string | undefined;
-  language?: string | undefined;
-  source?: string | undefined;
-  column?: string[] | undefined;
-}
+type Values<Options extends z.ZodRawShape> = z.infer<z.ZodObject<Options>>;
 
 /** The rows that options tell. @throws UserError (usage) */
-export function rowsOptions({ english, language, source, column }: RowFlags): RowShape & { english?: string } {
+export function rowsOf({ sources, english, language, source, column }: Values<typeof rowOptions>): RowsOptions {
   const columns = column?.map((pair): [string, string] => {
     const equals = pair.indexOf('=');
     if (equals > 0) return [pair.slice(0, equals), pair.slice(equals + 1)];
@@ -64,6 +66,7 @@ export function rowsOptions({ english, language, source, column }: RowFlags): Ro
     });
   });
   return {
+    sources,
     ...(english !== undefined && { english }),
     ...(language !== undefined && { language }),
     ...(source !== undefined && { source }),
@@ -71,15 +74,11 @@ export function rowsOptions({ english, language, source, column }: RowFlags): Ro
   };
 }
 
-type ExampleFlags = Omit<ExampleOptions, 'template'> & { template: string };
-
-export const exampleOf = ({ task, template, format, loss, countPrompt }: ExampleFlags): ExampleFlags => ({
-  task,
-  template,
-  ...(format && { format }),
-  ...(loss && { loss }),
-  ...(countPrompt && { countPrompt }),
-});
+/** The examples of them that options tell. @throws UserError (usage) */
+export function examplesOf(options: Values<typeof exampleOptions>) {
+  const { task, template, format, loss, countPrompt, tokenizer } = options;
+  return { ...rowsOf(options), tokenizer, example: { task, template, format, loss, countPrompt } };
+}
 
 /** Rows by language and source, as lines of a table. */
 export function countsText(rows: RowManifest['rows']): string {

@@ -3,41 +3,23 @@
 // stands in ⟦…⟧.
 import { z } from 'zod';
 import { type Preview, previewData } from '../tasks/index.js';
-import { command, jsonOption } from './command.js';
-import {
-  exampleOf,
-  exampleOptions,
-  rowOptions,
-  rowsOptions,
-  sourcesArgument,
-  tokenizerOption,
-} from './data-options.js';
+import { command } from './command.js';
+import { EXAMPLE_GROUP, exampleOptions, examplesOf } from './data-options.js';
 
 export default command({
   options: z.strictObject({
-    sources: sourcesArgument,
     row: z.int().min(1).optional().describe('which row, from 1; default: the first that can be used'),
     id: z.string().min(1).optional().describe('the row with this id'),
-    tokenizer: tokenizerOption.describe('tokenizer file or model directory: shows special tokens, counts tokens'),
     ...exampleOptions,
-    ...rowOptions,
-    json: jsonOption,
   }),
-  groups: { 'What is made of the row': ['task', 'template', 'format', 'loss', 'countPrompt', 'tokenizer'] },
+  groups: { 'What is made of the row': EXAMPLE_GROUP },
   examples: [
     ['data preview Nepali.json --english English.json', 'the first row as a chain'],
     ['data preview nepali --row 7 --template alpaca --loss finalAnswerOnly', 'another row, template and mask'],
   ],
-  async run({ sources, row, id, tokenizer, json, ...options }) {
-    const preview = await previewData({
-      ...rowsOptions(options),
-      sources,
-      row,
-      id,
-      tokenizer,
-      example: exampleOf(options),
-    });
-    console.log(json ? JSON.stringify(preview, null, 2) : previewText(preview, hasColours()));
+  async run({ row, id, ...options }) {
+    const preview = await previewData({ ...examplesOf(options), row, id });
+    console.log(options.json ? JSON.stringify(preview, null, 2) : previewText(preview, hasColours()));
   },
 });
 

@@ -2,28 +2,26 @@
 // tacotune data stats: how much training data there is, by language and source.
 import { z } from 'zod';
 import { dataStats, type SourceStats } from '../tasks/index.js';
-import { command, jsonOption } from './command.js';
-import { rowOptions, rowsOptions, sourcesArgument, tokenizerOption } from './data-options.js';
+import { command } from './command.js';
+import { rowOptions, rowsOf, tokenizerOption } from './data-options.js';
 import { quantity, table } from './format.js';
 import { Progress } from './progress.js';
 
 export default command({
   options: z.strictObject({
-    sources: sourcesArgument,
-    tokenizer: tokenizerOption.describe('tokenizer file or model directory: counts tokens'),
     ...rowOptions,
-    json: jsonOption,
+    tokenizer: tokenizerOption,
   }),
   examples: [
     ['data stats taco-datasets', 'rows and characters of each language and source'],
     ['data stats nepali --tokenizer models/llama-7b', 'with tokens'],
   ],
-  async run({ sources, tokenizer, json, ...options }) {
+  async run({ tokenizer, ...options }) {
     const progress = new Progress();
     const onProgress = (rows: number, file: string) => progress.update(`${rows} rows, ${file}`);
-    const stats = await dataStats({ ...rowsOptions(options), sources, tokenizer, onProgress });
+    const stats = await dataStats({ ...rowsOf(options), tokenizer, onProgress });
     progress.end();
-    console.log(json ? JSON.stringify(stats, null, 2) : statsText(stats.sources, stats.bad));
+    console.log(options.json ? JSON.stringify(stats, null, 2) : statsText(stats.sources, stats.bad));
   },
 });
 

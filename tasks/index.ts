@@ -5,6 +5,7 @@ export { type Conversion, type ConvertOptions, convert } from './convert.js';
 export { type ImportOptions, type ImportReport, importData } from './data-import.js';
 export { type Lint, type LintOptions, lintData } from './data-lint.js';
 export { type Preview, type PreviewOptions, previewData } from './data-preview.js';
+export type { RowsOptions } from './data-rows.js';
 export { dataStats, type SourceStats, type StatsOptions } from './data-stats.js';
 export { type DemoAnswer, type DemoEvent, demo } from './demo.js';
 export { type Diagnosis, type DoctorOptions, diagnose, type OpCheck } from './doctor.js';
