@@ -106,6 +106,9 @@ export class RunView {
       case 'saved':
         progress.print(`saved as of step ${event.step}`);
         return;
+      case 'notice':
+        progress.print(event.text);
+        return;
     }
   }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A feed as plain data: everything that decides which batches come, so that a thread of its own can make the same ones. Opens
 // sources from their descriptions, and splits off what is held out. The order itself is feed.ts's.
+import { UserError } from '../errors.js';
 import { loadTokenizer, type Tokenizer } from '../tokenizer/index.js';
 import { openExamples } from './example-store.js';
 import { type ExampleOptions, type ExampleSource, examples } from './examples.js';
@@ -36,17 +37,24 @@ export interface FeedPlan {
   options: FeedOptions;
 }
 
-/** A source by its description. Tokenizers are loaded once for all that name the same. */
+/** A source by its description. Tokenizers are loaded once for all that name the same. @param notice told of damaged examples */
 export async function openSource(
   plan: SourcePlan,
   tokenizers: TokenizerCache = tokenizerCache(),
+  notice: (text: string) => void = () => {},
 ): Promise<ExampleSource> {
   if ('tokens' in plan) return openTokenIds(plan.tokens, plan);
   if ('text' in plan) return openTexts(plan.text, tokenizers(plan.tokenizer));
   const { stored, ...made } = plan;
   if (stored === undefined) return openMade(made, tokenizers);
+  const remake = () => openMade(made, tokenizers);
+  const damaged = (fault: UserError) => notice(`${fault.message}\nThe examples are made anew.`);
   // An entry that cannot be opened is as good as none: the same examples are made again.
-  return openExamples(stored, () => openMade(made, tokenizers)).catch(() => openMade(made, tokenizers));
+  return openExamples(stored, remake, damaged).catch((fault) => {
+    if (!(fault instanceof UserError)) throw fault;
+    damaged(fault);
+    return remake();
+  });
 }
 
 async function openMade(
@@ -76,13 +84,13 @@ export function tokenizerCache(): TokenizerCache {
 }
 
 /** A feed's batches, from the start or from a cursor. Its sources are closed when they end. */
-export async function* feedOf(plan: FeedPlan, cursor?: Cursor): AsyncGenerator<Fed> {
+export async function* feedOf(plan: FeedPlan, cursor?: Cursor, notice?: (text: string) => void): AsyncGenerator<Fed> {
   const tokenizers = tokenizerCache();
   const opened: ExampleSource[] = [];
   const open = async (descriptions: readonly SourcePlan[]): Promise<WeightedSource[]> => {
     const sources: WeightedSource[] = [];
     for (const description of descriptions) {
-      const source = await openSource(description, tokenizers);
+      const source = await openSource(description, tokenizers, notice);
       opened.push(source);
       sources.push({ source, ...(description.weight !== undefined && { weight: description.weight }) });
     }

@@ -18,7 +18,7 @@ import { type FeedPlan, feedOf } from './feed-plan.js';
 /** Batches made ahead: enough for one long reading, few enough to cost little memory. */
 const AHEAD = 16;
 
-type Message = { fed: Fed } | { end: true } | { fault: Fault };
+type Message = { fed: Fed } | { end: true } | { fault: Fault } | { notice: string };
 /** An error on its way between threads, which would lose its class. */
 type Fault = { user: UserErrorParts } | { message: string; stack: string | undefined };
 
@@ -28,8 +28,12 @@ interface Assignment {
   port: MessagePort;
 }
 
-/** The batches of a feed, made in a thread of their own. Leaving the loop ends the thread. */
-export async function* prefetch(plan: FeedPlan, cursor?: Cursor): AsyncGenerator<Fed> {
+/** The batches of a feed, made in a thread of their own. Leaving the loop ends the thread. @param notice as feedOf's */
+export async function* prefetch(
+  plan: FeedPlan,
+  cursor?: Cursor,
+  notice: (text: string) => void = () => {},
+): AsyncGenerator<Fed> {
   const { port1, port2 } = new MessageChannel();
   const assignment: Assignment = { plan, cursor, port: port2 };
   const worker = new Worker(fileURLToPath(import.meta.url), {
@@ -46,6 +50,10 @@ export async function* prefetch(plan: FeedPlan, cursor?: Cursor): AsyncGenerator
       const message = inbox.take() ?? (await inbox.next());
       if ('end' in message) return;
       if ('fault' in message) throw errorOf(message.fault);
+      if ('notice' in message) {
+        notice(message.notice);
+        continue;
+      }
       port1.postMessage('taken');
       yield message.fed;
     }
@@ -106,7 +114,7 @@ async function make({ plan, cursor, port }: Assignment): Promise<void> {
   });
   const send = (message: Message, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
   try {
-    for await (const fed of feedOf(plan, cursor)) {
+    for await (const fed of feedOf(plan, cursor, (notice) => send({ notice }))) {
       const { ids, labels, positions, segments } = fed.batch;
       send(
         { fed },

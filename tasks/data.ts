@@ -42,7 +42,6 @@ interface Vocabulary {
   tokenizer: () => Tokenizer;
 }
 
-/** What stages before have: for those that replay some of it. */
 interface StageSources {
   plans: SourcePlan[];
   sources: WeightedSource[];
@@ -51,14 +50,21 @@ interface StageSources {
 /** Fewer rows are read, composed and tokenised in the time of a step or two. */
 const ROWS_WORTH_A_THREAD = 4096;
 
+export interface OpenDataOptions {
+  /** Of a run that goes on: its stage begins at its cursor. */
+  state?: Pick<TrainingState, 'stage' | 'cursor'> | undefined;
+  /** Told what is worth knowing of how the data is come by; also later, while it is read. */
+  notice?: (text: string) => void;
+}
+
 /**
- * Opens the data of all stages; the stage of `state` begins at its cursor.
+ * Opens the data of all stages.
  * @throws UserError before any memory is spent on training
  */
 export async function openRunData(
   recipe: Recipe,
   vocabulary: Vocabulary,
-  state?: Pick<TrainingState, 'stage' | 'cursor'>,
+  { state, notice = () => {} }: OpenDataOptions = {},
 ): Promise<RunData> {
   if (recipe.batch.context > vocabulary.maxPositions) {
     throw new UserError({
@@ -76,9 +82,7 @@ export async function openRunData(
   try {
     const stages: StageData[] = [];
     for (const [index, stage] of recipe.stages.entries())
-      stages.push(
-        await openStage(recipe, stage, index, vocabulary, open, earlier, index === state?.stage ? state.cursor : null),
-      );
+      stages.push(await openStage({ recipe, vocabulary, open, earlier, notice, state }, stage, index));
     return { stages, totalSteps: stages.reduce((sum, { steps }) => sum + steps, 0), close };
   } catch (error) {
     await close();
@@ -86,18 +90,23 @@ export async function openRunData(
   }
 }
 
-async function openStage(
-  recipe: Recipe,
-  stage: RecipeStage,
-  index: number,
-  vocabulary: Vocabulary,
-  open: ExampleSource[],
-  earlier: StageSources,
-  cursor: unknown,
-): Promise<StageData> {
+/** What the stages of a run share while they are opened. */
+interface Opening extends Required<Pick<OpenDataOptions, 'notice'>> {
+  recipe: Recipe;
+  vocabulary: Vocabulary;
+  /** To be closed with the run. */
+  open: ExampleSource[];
+  /** What stages before have: for those that replay some of it. */
+  earlier: StageSources;
+  state: OpenDataOptions['state'];
+}
+
+async function openStage(opening: Opening, stage: RecipeStage, index: number): Promise<StageData> {
+  const { recipe, earlier, notice, state } = opening;
+  const cursor = index === state?.stage ? state.cursor : null;
   const { plans, sources }: StageSources = { plans: [], sources: [] };
   for (const description of stage.data) {
-    const { plan, source } = await openExamples(planOf(recipe, description, vocabulary), vocabulary, open);
+    const { plan, source } = await openExamples(planOf(recipe, description, opening.vocabulary), opening);
     plans.push(plan);
     sources.push({ source, ...(description.weight === undefined ? {} : { weight: description.weight }) });
   }
@@ -139,6 +148,7 @@ async function openStage(
             options: order,
           },
           from,
+          notice,
         );
   await checkExamples(batches(training, { ...options, seed, epochs: 1 }), data.tooLong === 'error');
   return {
@@ -234,11 +244,11 @@ function planOf(
 }
 
 /** Opens a source, from its kept examples where it has some, and says where those are. */
-async function openExamples(plan: SourcePlan, vocabulary: Vocabulary, open: ExampleSource[]) {
+async function openExamples(plan: SourcePlan, { vocabulary, open, notice }: Opening) {
   const made = await openSource(plan, vocabulary.tokenizer);
   open.push(made);
   if (!('rows' in plan)) return { plan, source: made };
-  const { source, stored } = await cachedExamples(plan.rows, made);
+  const { source, stored } = await cachedExamples(plan.rows, made, { notice });
   if (stored === undefined) return { plan, source };
   open.push(source);
   return { plan: { ...plan, stored }, source };

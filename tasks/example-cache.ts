@@ -22,6 +22,8 @@ const FOLDER = '.examples';
 /** Entries may take this many times what the rows take: a token has four bytes here, about as many as its text. */
 const MAX_SHARE = 4;
 const MIN_LIMIT_BYTES = 256 << 20;
+/** Fewer take a few seconds. */
+const ROWS_WORTH_TELLING = 20_000;
 
 export interface CachedExamples {
   source: ExampleSource;
@@ -75,6 +77,8 @@ export async function cachedExamples(
       );
       return { source };
     }
+    if (source.count >= ROWS_WORTH_TELLING)
+      notice(`${source.count} rows of ${rows} are composed and tokenised, and kept for later runs.`);
     remove(stored); // what a killed process left there
     makeRoom(folder, limit - estimate);
     await fill(stored, source, limit, layer);

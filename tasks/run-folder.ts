@@ -118,20 +118,25 @@ export class RunFolder {
     return join(this.#path, name);
   }
 
-  /** Begins a run: files of an earlier one move to a folder of their own, and the recipe is written. */
-  begin(recipe: Recipe): void {
+  /** Begins a run: files of an earlier one move to a folder of their own, which is returned, and the recipe is written. */
+  begin(recipe: Recipe): string | undefined {
+    const moved = this.#moveEarlier();
+    writeFileAtomically(this.#at(RUN_FILES.recipe), recipeToYaml(recipe));
+    return moved;
+  }
+
+  #moveEarlier(): string | undefined {
     const ours = [...ADAPTER_FILES, ...MODEL_FILES, ...Object.values(RUN_FILES), 'checkpoints'].filter((file) =>
       existsSync(this.#at(file)),
     );
-    if (ours.length > 0) {
-      const earlier = readdirSync(this.#path)
-        .filter((name) => /^earlier-\d+$/.test(name))
-        .map((name) => Number(name.slice(8)));
-      const folder = this.#at(`earlier-${Math.max(0, ...earlier) + 1}`);
-      mkdirSync(folder);
-      for (const file of ours) renameSync(this.#at(file), join(folder, file));
-    }
-    writeFileAtomically(this.#at(RUN_FILES.recipe), recipeToYaml(recipe));
+    if (ours.length === 0) return undefined;
+    const earlier = readdirSync(this.#path)
+      .filter((name) => /^earlier-\d+$/.test(name))
+      .map((name) => Number(name.slice(8)));
+    const folder = this.#at(`earlier-${Math.max(0, ...earlier) + 1}`);
+    mkdirSync(folder);
+    for (const file of ours) renameSync(this.#at(file), join(folder, file));
+    return folder;
   }
 
   /** Goes on with a run: what its logs say of steps after the checkpoint will be said again. */

@@ -8,6 +8,7 @@ import { loadRecipe, parseRecipe, type Recipe } from '../recipes/index.js';
 import { openRunData } from './data.js';
 import { writeModelCard } from './model-card.js';
 import { modelShape } from './model-shape.js';
+import { type NoticeEvent, Notices } from './notices.js';
 import { type OpenedModel, openForTraining } from './open-model.js';
 import { type DeviceName, gib, kernelsOf, makeDevice, memoryExplained, type Place, resolvePlace } from './place.js';
 import { findResumePoint, type ResumePoint, RUN_FILES, RunFolder, restoreOptimizer } from './run-folder.js';
@@ -58,7 +59,8 @@ export type RunEvent =
   | StartEvent
   | TrainingEvent
   /** Files written so far hold the adapter as of this step. */
-  | { type: 'saved'; step: number; files: string[] };
+  | { type: 'saved'; step: number; files: string[] }
+  | NoticeEvent;
 
 /**
  * Trains as the recipe says.
@@ -113,8 +115,12 @@ async function* runPlanned(
   });
   try {
     const { config } = model.files;
-    const data = await openRunData(recipe, { ...config, tokenizer: () => model.tokenizer }, point?.training);
+    const notices = new Notices();
+    const vocabulary = { ...config, tokenizer: () => model.tokenizer };
+    const opening = openRunData(recipe, vocabulary, { state: point?.training, notice: notices.tell });
     try {
+      yield* notices.until(opening);
+      const data = await opening;
       const settings = { ...trainingSettings(recipe, data.totalSteps), policy: plan.policy };
       yield {
         type: 'start',
@@ -137,17 +143,28 @@ async function* runPlanned(
       const folder = RunFolder.take(output);
       try {
         if (point) folder.resume(point);
-        else folder.begin(recipe);
+        else {
+          const moved = folder.begin(recipe);
+          if (moved !== undefined) notices.tell(`The files of an earlier run in ${output} are now in ${moved}.`);
+        }
+        yield* notices.take();
         const stages = data.stages.map(({ stage }) => stage);
         const training = new TrainingRun(model.llama, stages, settings, { signal, state: point?.training });
         if (point) restoreOptimizer(model, training.optimizer, point);
         else await folder.saveState(training, model, recipe); // so that there is always one to go on from
-        yield* recorded(training, folder, model, recipe, output);
+        for await (const event of recorded(training, folder, model, recipe, output)) {
+          yield* notices.take();
+          yield event;
+        }
+        yield* notices.take();
       } finally {
         folder.release();
       }
     } finally {
-      await data.close();
+      await opening.then(
+        (data) => data.close(),
+        () => {}, // thrown where it was awaited
+      );
     }
   } finally {
     model.close();

@@ -160,3 +160,13 @@ test('labels that count come through as they were', async () => {
   );
   assert.equal([...fed!.batch.labels], [IGNORED, IGNORED, 3, 4]);
 });
+
+test('kept examples that cannot be read are told of, and made anew', async () => {
+  const once: FeedPlan['options'] = { ...options, T: 256, epochs: 1 };
+  const notices: string[] = [];
+  const damaged: SourcePlan = { ...rows, stored: join(projectRoot, 'no', 'such', 'folder') } as SourcePlan;
+  const fed = await collect(prefetch({ sources: [damaged], options: once }, undefined, (text) => notices.push(text)));
+  assert.is(plain(fed), plain(await collect(feedOf({ sources: [rows], options: once }))));
+  assert.is(notices.length, 1);
+  assert.match(notices[0]!, /found no such file.*made anew/s);
+});

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Training on rows as files have them and on the same rows imported, with kept examples and a thread that reads: the same bits,
-// stopped and resumed too.
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+// stopped and resumed too. What goes wrong with kept examples is told, and changes nothing in the run's folder.
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
-import { importData, resume, train } from '../../tasks/index.js';
+import { importData, type RunEvent, resume, train } from '../../tasks/index.js';
 import { projectRoot, suite } from '../support/harness.js';
 import { withFolder, writeSmallModel } from '../support/small-model.js';
 
@@ -28,10 +28,13 @@ const recipe = (model: string, data: object[]) => ({
   stages: [{ name: 'taco', steps: 4, data }],
 });
 
-/** Losses and the adapter's bytes. */
-async function run(events: AsyncIterable<{ type: string }>, output: string) {
-  const losses: number[] = [];
-  for await (const event of events) if (event.type === 'step') losses.push((event as unknown as { loss: number }).loss);
+/** Losses and the adapter's bytes. @param notices gets what is told */
+async function run(events: AsyncIterable<RunEvent>, output: string, notices: string[] = []) {
+  const losses: (number | null)[] = [];
+  for await (const event of events) {
+    if (event.type === 'step') losses.push(event.loss);
+    if (event.type === 'notice') notices.push(event.text);
+  }
   return { losses, adapter: readFileSync(join(output, 'adapter_model.safetensors')).toString('base64') };
 }
 
@@ -50,6 +53,22 @@ test('from files, from an import, from kept examples, resumed: the same bits', a
       assert.equal(result, files, name);
       assert.is(readdirSync(join(rows, '.examples')).length, 2, 'one entry a language');
     }
+    for (const entry of readdirSync(join(rows, '.examples'))) {
+      const shard = join(rows, '.examples', entry, 'examples-00000.arrow');
+      const bytes = readFileSync(shard);
+      bytes[bytes.length >> 1]! ^= 1;
+      writeFileSync(shard, bytes);
+    }
+    const notices: string[] = [];
+    const damaged = await run(
+      train(recipe(model, imported), { output: output('damaged') }),
+      output('damaged'),
+      notices,
+    );
+    assert.equal(damaged, files);
+    assert.match(notices.join(), /Expected the Arrow file that was written here.*are made anew/s);
+    const events = (name: string) => readFileSync(join(output(name), 'events.jsonl'), 'utf8');
+    assert.is(events('damaged'), events('files'), 'notices are not part of a run');
     const stop = new AbortController();
     const stopped: number[] = [];
     for await (const event of train(recipe(model, imported), { output: output('stopped'), signal: stop.signal })) {
@@ -57,5 +76,8 @@ test('from files, from an import, from kept examples, resumed: the same bits', a
     }
     const rest = await run(resume(output('stopped')), output('stopped'));
     assert.equal([[...stopped, ...rest.losses].slice(0, 4), rest.adapter], [files.losses, files.adapter], 'resumed');
+    const again: string[] = [];
+    await run(train(recipe(model, imported), { output: output('files') }), output('files'), again);
+    assert.match(again.join(), /The files of an earlier run in .*files are now in .*earlier-1\.$/);
   });
 });
