@@ -55,6 +55,13 @@ export interface OpenDataOptions {
   notice?: (text: string) => void;
 }
 
+export interface OpenDataOptions {
+  /** Of a run that goes on: its stage begins at its cursor. */
+  state?: Pick<TrainingState, 'stage' | 'cursor'> | undefined;
+  /** Told what is worth knowing of how the data is come by; also later, while it is read. */
+  notice?: (text: string) => void;
+}
+
 /**
  * Opens the data of all stages.
  * @throws UserError before any memory is spent on training
