@@ -10,7 +10,8 @@ import type { ModelShape } from './run-settings.js';
 /** The shape of a model directory's model, or of a published model by its name. */
 export function modelShape(model: string): ModelShape {
   if (isKnown(model)) return { config: KNOWN_MODELS[model as keyof typeof KNOWN_MODELS], storedAs: 'bf16' };
-  if (!hasWeights(model)) return { config: readLlamaConfig(model), storedAs: statedTypes(model) };
+  if (!hasWeights(model) && existsSync(join(model, 'config.json')))
+    return { config: readLlamaConfig(model), storedAs: statedTypes(model) };
   const files = openModel(model); // reads headers alone
   const types = new Map(files.tensorNames.map((name) => [name, files.storedAs(name)]));
   files.close();
