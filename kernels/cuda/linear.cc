@@ -8,6 +8,7 @@
 #include "gemm.h"
 #include "gemm_f32.h"
 #include "gemv.h"
+#include "kernels/quant.h"
 #include "launch.h"
 #include "operands.h"
 #include "ops.h"
@@ -19,14 +20,13 @@ constexpr Int ENOUGH_TILES = 128;     // about one for each multiprocessor of a 
 constexpr Int LEAST_SPLIT_DEPTH = 128;
 constexpr Int FLAT_ROWS = 64;         // up to so many rows, tiles of 32 waste less than tiles of 128
 constexpr Int NARROW_COLUMNS = NarrowTile::COLUMNS;
-constexpr Int BLOCK = 64;             // NF4_BLOCK of quant.h
 
 Int round_up(Int n, Int multiple) { return ceil_div(n, multiple) * multiple; }
 bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
 
 /// Whether the tensor cores' kernels can copy the matrix as it is.
 bool is_ready(const Matrix& x) {
-  if (x.type == STORE_NF4) return aligned(x.data) && x.width % BLOCK == 0;
+  if (x.type == STORE_NF4) return aligned(x.data) && x.width % NF4_BLOCK == 0;
   return x.type != STORE_F32 && aligned(x.data) && x.pitch % OPERAND_CHUNK == 0;
 }
 

@@ -9,12 +9,13 @@
 //                     B of f32 (LoRA, weight gradients)                 2·N·up(D)     where lines lie across: 2·D·up(N)
 //                     B of bf16 or f16                                  0, or as of f32 where K % 8 ≠ 0 or it is unaligned
 //                     B of NF4                                          0, or as of f32 where K % 64 ≠ 0 or it is unaligned
-//                     M ≤ 8, forward, B aligned as above                nothing at all
+//                     M ≤ 8, forward, both aligned, K as above          nothing at all (f32 too, where K % 8 = 0)
 //     either          splits(M, N, D) > 1                               4·splits·M·N
 //
 // With tiles of 32×128 (M ≤ 64), 128×64 (N ≤ 64, B of bf16) or 128×128 in bf16, and 64×64 in f32:
 //
-//     tiles  = ⌈M/rows⌉·⌈N/columns⌉         splits = 1 where tiles ≥ 128, else min(⌈128/tiles⌉, ⌊D/128⌋), at least 1
+//     tiles  = ⌈M/rows⌉·⌈N/columns⌉         wanted = 1 where tiles ≥ 128, else min(⌈128/tiles⌉, ⌊D/128⌋), at least 1
+//     splits = ⌈D / split_depth⌉            split_depth = ⌈D/wanted⌉, rounded up to a multiple of 32
 #pragma once
 #include "launch.h"
 
