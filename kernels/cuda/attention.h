@@ -30,9 +30,11 @@ constexpr int TILE = 16 * WARPS;
 constexpr int WIDEST = 128;
 // Below this many queries a tile would be mostly empty and rounding the cache would cost more than the products.
 constexpr Int LEAST_QUERIES = 16;
-/// Queries that the backward kernel of keys takes at once: what registers leave beside two accumulators (16,W) a warp.
+/// Blocks that a multiprocessor is to hold at once: as many as leave each thread the registers it needs without spilling.
 template <int W>
-constexpr int QUERY_STEP = W <= 64 ? 64 : 32;
+constexpr int RESIDENT_BLOCKS = W <= 32 ? 4 : W <= 64 ? 3 : 2;
+/// Queries that the backward kernel of keys takes at once: what registers leave beside two accumulators (16,W) a warp.
+constexpr int QUERY_STEP = 32;
 
 }  // namespace attention
 

@@ -25,9 +25,9 @@ __device__ __forceinline__ int place(int row, int chunk) {
   return row * W + (chunk ^ (W % 64 == 0 ? row & 7 : row >> 1 & 3)) * 8;
 }
 
-/// Starts copying ROWS rows to a tile; those from `available` on become zero.
+/// Starts copying ROWS rows to a tile; those from `available` on become zero. Offsets within a tile fit 32 bits.
 template <int W, int ROWS>
-__device__ __forceinline__ void load_tile(bf16* tile, const bf16* rows, Int pitch, Int available) {
+__device__ __forceinline__ void load_tile(bf16* tile, const bf16* rows, int pitch, int available) {
   constexpr int CHUNKS = W / 8;
 #pragma unroll
   for (int i = threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
@@ -81,7 +81,7 @@ __device__ __forceinline__ void multiply_transposed(float (&sum)[N][4], const ui
 template <int W, int N>
 __device__ __forceinline__ void multiply_transposed(float (&sum)[N][4], const bf16* a, int row, const bf16* b, int lane) {
   clear(sum);
-#pragma unroll
+#pragma unroll 4
   for (int step = 0; step < W / 16; step++) {
     uint32_t left[4];
     load_left<W>(left, a, row, step, lane);

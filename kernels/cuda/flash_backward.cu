@@ -25,13 +25,14 @@ __device__ __forceinline__ void backward_queries(float* dq, const bf16* dout, co
   const Int b = blockIdx.x % heads / Hq, h = blockIdx.x % heads % Hq, kv = h / (Hq / Hkv);
   const int first_query = static_cast<int>(tiles - 1 - blockIdx.x / heads) * TILE;  // the longest rows first
   const int queries = static_cast<int>(T);
-  const Int q_pitch = Hq * W, k_pitch = Hkv * W;
-  const Int q_first = ((b * T + first_query) * Hq + h) * W;
-  const bf16* const k_head = k + (b * T * Hkv + kv) * W;
-  const bf16* const v_head = v + (b * T * Hkv + kv) * W;
+  const int pitch = static_cast<int>(Hkv) * W;
+  const Int head = (b * T * Hkv + kv) * W;
+  const auto load_keys = [&](int first) { load_tile<W, TILE>(keys, k + head + static_cast<Int>(first) * pitch, pitch, queries - first); };
+  const auto load_values = [&](int first) { load_tile<W, TILE>(values, v + head + static_cast<Int>(first) * pitch, pitch, queries - first); };
 
-  load_tile<W, TILE>(keys, q + q_first, q_pitch, T - first_query);
-  load_tile<W, TILE>(values, dout + q_first, q_pitch, T - first_query);
+  const Int q_first = ((b * T + first_query) * Hq + h) * W;
+  load_tile<W, TILE>(keys, q + q_first, static_cast<int>(Hq) * W, queries - first_query);
+  load_tile<W, TILE>(values, dout + q_first, static_cast<int>(Hq) * W, queries - first_query);
   copy_async_commit();
 
   const Sight sight = sight_of_tile(starts, b * T + first_query, first_query, queries, 0, fault, op, lane);
@@ -54,9 +55,9 @@ __device__ __forceinline__ void backward_queries(float* dq, const bf16* dout, co
   __syncthreads();
 
   int first_key = sight.earliest / TILE * TILE;
-  load_tile<W, TILE>(values, v_head + first_key * k_pitch, k_pitch, T - first_key);
+  load_values(first_key);
   copy_async_commit();
-  load_tile<W, TILE>(keys, k_head + first_key * k_pitch, k_pitch, T - first_key);
+  load_keys(first_key);
   copy_async_commit();
 
   float sum[W / 8][4];
@@ -68,7 +69,7 @@ __device__ __forceinline__ void backward_queries(float* dq, const bf16* dout, co
     float dscore[N][4];  // out = P·V → dP = dO·Vᵀ
     multiply_transposed<W>(dscore, dout_row, values, lane);
     __syncthreads();
-    if (next < end) load_tile<W, TILE>(values, v_head + next * k_pitch, k_pitch, T - next);
+    if (next < end) load_values(next);
     copy_async_commit();
 
     copy_async_wait<1>();  // the keys; the next values may be on their way
@@ -87,7 +88,7 @@ __device__ __forceinline__ void backward_queries(float* dq, const bf16* dout, co
       }
     multiply_add<W>(sum, dscore, keys, lane);  // S = scale·Q·Kᵀ → dQ = scale·dS·K
     __syncthreads();
-    if (next < end) load_tile<W, TILE>(keys, k_head + next * k_pitch, k_pitch, T - next);
+    if (next < end) load_keys(next);
     copy_async_commit();
   }
   copy_async_wait<0>();
@@ -144,7 +145,7 @@ template <int W>
 __device__ __forceinline__ void backward_keys(float* dk, float* dv, const bf16* dout, const bf16* q, const bf16* k, const bf16* v,
                                               const float* delta, const float* lse, const int32_t* starts, Fault* fault, int32_t op, Int B,
                                               Int T, Int Hq, Int Hkv, Int D, float scale) {
-  constexpr int STEP = QUERY_STEP<W>, N = STEP / 8;
+  constexpr int STEP = QUERY_STEP, N = STEP / 8;
   DYNAMIC_SHARED(bf16, keys);  // (TILE,W), then values (TILE,W), queries and douts (STEP,W), statistics
   bf16* const values = keys + TILE * W;
   bf16* const queries = values + TILE * W;
@@ -155,36 +156,37 @@ __device__ __forceinline__ void backward_keys(float* dk, float* dv, const bf16* 
   const Int heads = B * Hkv, group = Hq / Hkv;
   const Int b = blockIdx.x % heads / Hkv, kv = blockIdx.x % heads % Hkv;
   const int first_key = static_cast<int>(blockIdx.x / heads) * TILE;  // the keys that most queries see first
-  const Int q_pitch = Hq * W, k_pitch = Hkv * W;
+  const int k_pitch = static_cast<int>(Hkv) * W, q_pitch = static_cast<int>(Hq) * W, length = static_cast<int>(T);
   const Int k_first = ((b * T + first_key) * Hkv + kv) * W;
+  const Int q_first = (b * T * Hq + kv * group) * W, statistics_first = (b * Hq + kv * group) * T;  // of the group's first head
 
-  QueryTiles<STEP> tiles = {starts + b * T, first_key, static_cast<int>(T), static_cast<int>(group), 0, first_key / STEP * STEP};
+  QueryTiles<STEP> tiles = {starts + b * T, first_key, length, static_cast<int>(group), 0, first_key / STEP * STEP};
   tiles.find(lane);
 
   const auto load_douts = [&] {
     if (!tiles.done()) {
-      const Int first = ((b * T + tiles.first_query) * Hq + kv * group + tiles.head) * W;
-      load_tile<W, STEP>(douts, dout + first, q_pitch, T - tiles.first_query);
+      const Int first = q_first + static_cast<Int>(tiles.first_query) * q_pitch + tiles.head * W;
+      load_tile<W, STEP>(douts, dout + first, q_pitch, length - tiles.first_query);
     }
     copy_async_commit();
   };
   const auto load_queries = [&] {
     if (!tiles.done()) {
-      const Int first = ((b * T + tiles.first_query) * Hq + kv * group + tiles.head) * W;
-      load_tile<W, STEP>(queries, q + first, q_pitch, T - tiles.first_query);
+      const Int first = q_first + static_cast<Int>(tiles.first_query) * q_pitch + tiles.head * W;
+      load_tile<W, STEP>(queries, q + first, q_pitch, length - tiles.first_query);
       for (int i = threadIdx.x; i < STEP; i += THREADS) {
         const int t = tiles.first_query + i;
-        const Int row = (b * Hq + kv * group + tiles.head) * T + t;
-        statistics.lse[i] = t < T ? lse[row] * LOG2E : 0.0f;
-        statistics.delta[i] = t < T ? delta[row] : 0.0f;
-        statistics.start[i] = t < T ? start_of(starts, b * T + t, t, fault, op) : INT32_MAX;
+        const Int row = statistics_first + tiles.head * T + t;
+        statistics.lse[i] = t < length ? lse[row] * LOG2E : 0.0f;
+        statistics.delta[i] = t < length ? delta[row] : 0.0f;
+        statistics.start[i] = t < length ? start_of(starts, b * T + t, t, fault, op) : INT32_MAX;
       }
     }
     copy_async_commit();
   };
 
-  load_tile<W, TILE>(keys, k + k_first, k_pitch, T - first_key);
-  load_tile<W, TILE>(values, v + k_first, k_pitch, T - first_key);
+  load_tile<W, TILE>(keys, k + k_first, k_pitch, length - first_key);
+  load_tile<W, TILE>(values, v + k_first, k_pitch, length - first_key);
   load_douts();  // one group with keys and values
   load_queries();
 
@@ -232,18 +234,20 @@ __device__ __forceinline__ void backward_keys(float* dk, float* dv, const bf16* 
 
 }  // namespace
 
-#define TACOTUNE_FLASH_BACKWARD(W)                                                                                                      \
-  extern "C" __global__ void __launch_bounds__(attention::THREADS) flash_backward_queries_##W##_kernel                                  \
-      TACOTUNE_FLASH_BACKWARD_QUERIES_PARAMETERS {                                                                                      \
-    backward_queries<W>(dq, reinterpret_cast<const bf16*>(dout), reinterpret_cast<const bf16*>(q), reinterpret_cast<const bf16*>(k),     \
-                        reinterpret_cast<const bf16*>(v), delta, lse, starts, fault, op, B, T, Hq, Hkv, D, scale);                       \
-  }                                                                                                                                     \
-  EXPORT_KERNEL(flash_backward_queries_##W##_kernel);                                                                                   \
-  extern "C" __global__ void __launch_bounds__(attention::THREADS) flash_backward_keys_##W##_kernel                                     \
-      TACOTUNE_FLASH_BACKWARD_KEYS_PARAMETERS {                                                                                         \
-    backward_keys<W>(dk, dv, reinterpret_cast<const bf16*>(dout), reinterpret_cast<const bf16*>(q), reinterpret_cast<const bf16*>(k),    \
-                     reinterpret_cast<const bf16*>(v), delta, lse, starts, fault, op, B, T, Hq, Hkv, D, scale);                          \
-  }                                                                                                                                     \
+#define TACOTUNE_FLASH_BACKWARD(W)                                                                                            \
+  extern "C" __global__ void __launch_bounds__(attention::THREADS, attention::RESIDENT_BLOCKS<W>)                             \
+      flash_backward_queries_##W##_kernel TACOTUNE_FLASH_BACKWARD_QUERIES_PARAMETERS {                                        \
+    backward_queries<W>(dq, reinterpret_cast<const bf16*>(dout), reinterpret_cast<const bf16*>(q),                            \
+                        reinterpret_cast<const bf16*>(k), reinterpret_cast<const bf16*>(v), delta, lse, starts, fault, op,    \
+                        B, T, Hq, Hkv, D, scale);                                                                             \
+  }                                                                                                                           \
+  EXPORT_KERNEL(flash_backward_queries_##W##_kernel);                                                                         \
+  extern "C" __global__ void __launch_bounds__(attention::THREADS, attention::RESIDENT_BLOCKS<W>)                             \
+      flash_backward_keys_##W##_kernel TACOTUNE_FLASH_BACKWARD_KEYS_PARAMETERS {                                              \
+    backward_keys<W>(dk, dv, reinterpret_cast<const bf16*>(dout), reinterpret_cast<const bf16*>(q),                           \
+                     reinterpret_cast<const bf16*>(k), reinterpret_cast<const bf16*>(v), delta, lse, starts, fault, op,       \
+                     B, T, Hq, Hkv, D, scale);                                                                                \
+  }                                                                                                                           \
   EXPORT_KERNEL(flash_backward_keys_##W##_kernel);
 
 TACOTUNE_FLASH_BACKWARD(32)
