@@ -21,6 +21,8 @@ constexpr int WARPS = THREADS / 32;
 
 // Exact kernels: a block makes COLUMNS columns of one row; wider heads take several blocks, which compute scores anew.
 constexpr int COLUMNS = 128;
+// Blocks of them that a multiprocessor is to hold: they wait for memory, so warps count for more than registers.
+constexpr int EXACT_BLOCKS = 5;
 // Few queries over many keys part the keys so that this many blocks fill any GPU, but not into less than SPLIT_KEYS.
 constexpr Int FILLING_BLOCKS = 1024;
 constexpr Int SPLIT_KEYS = 256;

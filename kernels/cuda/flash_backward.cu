@@ -76,15 +76,21 @@ __device__ __forceinline__ void backward_queries(float* dq, const bf16* dout, co
     __syncthreads();
     float score[N][4];
     multiply_transposed<W>(score, query, keys, lane);
-    const bool masked = first_key < sight.latest || next > first_query + 1;
+    if (first_key < sight.latest || next > first_query + 1) {
+#pragma unroll
+      for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+          const int key = first_key + n * 8 + lane % 4 * 2 + e % 2;
+          if ((key < start[e / 2]) | (key > position[e / 2])) score[n][e] = -INFINITY;
+        }
+    }
 #pragma unroll
     for (int n = 0; n < N; n++)
 #pragma unroll
       for (int e = 0; e < 4; e++) {
         const float p = exp2_fast(fmaf(score[n][e], scale * LOG2E, -row_lse[e / 2]));
         dscore[n][e] = p * (dscore[n][e] - row_delta[e / 2]);  // P = softmax(S) → dS = P∘(dP - Σ P·dP)
-        const int key = first_key + n * 8 + lane % 4 * 2 + e % 2;
-        if (masked && (key < start[e / 2] || key > position[e / 2])) dscore[n][e] = 0.0f;
       }
     multiply_add<W>(sum, dscore, keys, lane);  // S = scale·Q·Kᵀ → dQ = scale·dS·K
     __syncthreads();
@@ -94,51 +100,44 @@ __device__ __forceinline__ void backward_queries(float* dq, const bf16* dout, co
   copy_async_wait<0>();
 
   const float factor[2] = {scale, scale};
-  const Int first_row = first_query + warp * 16;
-  store_rows<W>(dq + ((b * T + first_row) * Hq + h) * D, Hq * D, T - first_row, D, sum, factor, lane);
+  const int first_row = first_query + warp * 16;
+  store_rows<W>(dq + ((b * T + first_row) * Hq + h) * D, static_cast<int>(Hq * D), queries - first_row, static_cast<int>(D), sum, factor, lane);
 }
 
-/// The query tiles that see any of a block's keys, head after head of its group.
-template <int STEP>
+/// The tiles of QUERY_STEP queries that see any of a block's keys, head after head of its group.
 struct QueryTiles {
   const int32_t* starts;  // of this batch row
   int first_key, queries, heads;
-  int head = 0, first_query;
-  bool whole = false;  // every query sees all keys
+  int head, first_query;
+  bool whole;  // every query sees all keys
 
   __device__ __forceinline__ bool done() const { return head >= heads; }
 
-  /// Moves on until a tile is seen, or done. The same for all warps: each looks at all of the tile's starts.
+  /// Moves on until a tile is seen, or done. The same for all warps: each looks at all of the tile's starts, a lane at one.
   __device__ __forceinline__ void find(int lane) {
+    static_assert(QUERY_STEP == 32, "a query for each lane");
     const int last_key = first_key + TILE - 1;
-    for (; head < heads; head++, first_query = first_key / STEP * STEP) {
-      for (; first_query < queries; first_query += STEP) {
-        bool any = false, all = true;
-#pragma unroll
-        for (int i = 0; i < STEP; i += 32) {
-          const int t = first_query + i + lane;
-          const int start = t < queries ? min(starts[t], t) : INT32_MAX;  // clamped as by start_of
-          any = any || start <= last_key;
-          all = all && start <= first_key && t >= last_key;
-        }
-        whole = __all_sync(ALL_LANES, all);
-        if (__any_sync(ALL_LANES, any)) return;
+    for (; head < heads; head++, first_query = first_key) {
+      for (; first_query < queries; first_query += QUERY_STEP) {
+        const int t = first_query + lane;
+        const int start = t < queries ? min(starts[t], t) : INT32_MAX;  // clamped as by start_of
+        whole = __all_sync(ALL_LANES, start <= first_key && t >= last_key);
+        if (__any_sync(ALL_LANES, start <= last_key)) return;
       }
     }
   }
 
   __device__ __forceinline__ void advance(int lane) {
-    first_query += STEP;
+    first_query += QUERY_STEP;
     find(lane);
   }
 };
 
-/// What a query tile has beside q and dout.
-template <int STEP>
+/// What a tile of queries has beside q and dout.
 struct QueryStatistics {
-  float lse[STEP];    // in units of log2
-  float delta[STEP];
-  int start[STEP];    // beyond all keys where there is no query
+  float lse[QUERY_STEP];  // in units of log2
+  float delta[QUERY_STEP];
+  int start[QUERY_STEP];  // beyond all keys where there is no query
 };
 
 template <int W>
@@ -146,11 +145,12 @@ __device__ __forceinline__ void backward_keys(float* dk, float* dv, const bf16* 
                                               const float* delta, const float* lse, const int32_t* starts, Fault* fault, int32_t op, Int B,
                                               Int T, Int Hq, Int Hkv, Int D, float scale) {
   constexpr int STEP = QUERY_STEP, N = STEP / 8;
+  static_assert(TILE % STEP == 0 && STEP <= THREADS, "tiles of queries begin where tiles of keys do; a thread for each query");
   DYNAMIC_SHARED(bf16, keys);  // (TILE,W), then values (TILE,W), queries and douts (STEP,W), statistics
   bf16* const values = keys + TILE * W;
   bf16* const queries = values + TILE * W;
   bf16* const douts = queries + STEP * W;
-  QueryStatistics<STEP>& statistics = *reinterpret_cast<QueryStatistics<STEP>*>(douts + STEP * W);
+  QueryStatistics& statistics = *reinterpret_cast<QueryStatistics*>(douts + STEP * W);
 
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const Int heads = B * Hkv, group = Hq / Hkv;
@@ -160,7 +160,7 @@ __device__ __forceinline__ void backward_keys(float* dk, float* dv, const bf16* 
   const Int k_first = ((b * T + first_key) * Hkv + kv) * W;
   const Int q_first = (b * T * Hq + kv * group) * W, statistics_first = (b * Hq + kv * group) * T;  // of the group's first head
 
-  QueryTiles<STEP> tiles = {starts + b * T, first_key, length, static_cast<int>(group), 0, first_key / STEP * STEP};
+  QueryTiles tiles = {starts + b * T, first_key, length, static_cast<int>(group), 0, first_key, false};
   tiles.find(lane);
 
   const auto load_douts = [&] {
@@ -174,7 +174,7 @@ __device__ __forceinline__ void backward_keys(float* dk, float* dv, const bf16* 
     if (!tiles.done()) {
       const Int first = q_first + static_cast<Int>(tiles.first_query) * q_pitch + tiles.head * W;
       load_tile<W, STEP>(queries, q + first, q_pitch, length - tiles.first_query);
-      for (int i = threadIdx.x; i < STEP; i += THREADS) {
+      if (const int i = threadIdx.x; i < STEP) {
         const int t = tiles.first_query + i;
         const Int row = statistics_first + tiles.head * T + t;
         statistics.lse[i] = t < length ? lse[row] * LOG2E : 0.0f;
@@ -205,15 +205,22 @@ __device__ __forceinline__ void backward_keys(float* dk, float* dv, const bf16* 
     __syncthreads();
     float p[N][4];
     multiply_transposed<W>(p, keys, warp * 16, queries, lane);
+    if (!whole) {
+#pragma unroll
+      for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+          const int column = n * 8 + lane % 4 * 2 + e % 2, key = first_key + warp * 16 + lane / 4 + e / 2 * 8;
+          if ((key < statistics.start[column]) | (key > first_query + column)) p[n][e] = -INFINITY;
+        }
+    }
 #pragma unroll
     for (int n = 0; n < N; n++)
 #pragma unroll
       for (int e = 0; e < 4; e++) {
         const int column = n * 8 + lane % 4 * 2 + e % 2;
-        const int key = first_key + warp * 16 + lane / 4 + e / 2 * 8;
         p[n][e] = exp2_fast(fmaf(p[n][e], scale * LOG2E, -statistics.lse[column]));
         dscore[n][e] = p[n][e] * (dscore[n][e] - statistics.delta[column]);  // P = softmax(S) → dS = P∘(dP - Σ P·dP)
-        if (!whole && (key < statistics.start[column] || key > first_query + column)) p[n][e] = dscore[n][e] = 0.0f;
       }
     multiply_add<W>(dv_sum, p, douts, lane);  // out = P·V → dV = Pᵀ·dO
     __syncthreads();
@@ -225,11 +232,11 @@ __device__ __forceinline__ void backward_keys(float* dk, float* dv, const bf16* 
   }
   copy_async_wait<0>();
 
-  const Int first_row = first_key + warp * 16;
+  const int first_row = first_key + warp * 16, pitch = static_cast<int>(Hkv * D);
   const Int first = ((b * T + first_row) * Hkv + kv) * D;
   const float dk_factor[2] = {scale, scale}, dv_factor[2] = {1.0f, 1.0f};
-  store_rows<W>(dk + first, Hkv * D, T - first_row, D, dk_sum, dk_factor, lane);
-  store_rows<W>(dv + first, Hkv * D, T - first_row, D, dv_sum, dv_factor, lane);
+  store_rows<W>(dk + first, pitch, length - first_row, static_cast<int>(D), dk_sum, dk_factor, lane);
+  store_rows<W>(dv + first, pitch, length - first_row, static_cast<int>(D), dv_sum, dv_factor, lane);
 }
 
 }  // namespace

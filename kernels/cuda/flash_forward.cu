@@ -109,7 +109,7 @@ __device__ __forceinline__ void forward(float* out, float* lse, const bf16* q, c
 #pragma unroll
         for (int e = 0; e < 4; e++) {
           const int key = first_key + n * 8 + lane % 4 * 2 + e % 2;
-          if (key < start[e / 2] || key > position[e / 2]) score[n][e] = -INFINITY;
+          if ((key < start[e / 2]) | (key > position[e / 2])) score[n][e] = -INFINITY;
         }
     }
     exponentials<W>(softmax, score, sum, scale * LOG2E);
@@ -133,8 +133,8 @@ __device__ __forceinline__ void forward(float* out, float* lse, const bf16* q, c
     const int t = first_query + warp * 16 + lane / 4 + 8 * i;
     if (lane % 4 == 0 && t < queries) lse[(b * Hq + h) * Tq + t] = softmax.largest[i] * (scale * LOG2E) * LN2 + logf(total);
   }
-  const Int first_row = first_query + warp * 16;
-  store_rows<W>(out + ((b * Tq + first_row) * Hq + h) * D, Hq * D, Tq - first_row, D, sum, factor, lane);
+  const int first_row = first_query + warp * 16;
+  store_rows<W>(out + ((b * Tq + first_row) * Hq + h) * D, static_cast<int>(Hq * D), queries - first_row, static_cast<int>(D), sum, factor, lane);
 }
 
 }  // namespace
