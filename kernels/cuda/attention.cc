@@ -76,13 +76,13 @@ void attention_backward(F32Out dq, F32Out dk, F32Out dv, F32In dout, F32In q, F3
   uint16_t* const dout_rounded = flash ? scratch_of<uint16_t>(q_rows * W) : nullptr;
   launch<attention_delta_kernel>({ceil_div(q_rows, WARPS)}, THREADS, 0, delta, dout_rounded, dout.data, out.data, T, Hq, D, W, q_rows);
   if (flash) {
-    const Int tiles = ceil_div(T, TILE), step = W <= 64 ? QUERY_STEP<64> : QUERY_STEP<128>;
+    const Int tiles = ceil_div(T, TILE);
     const Rounded rounded = round_to_bf16(q, k, v, q_rows, k_rows, D, W);
     launch_width<flash_backward_queries_32_kernel, flash_backward_queries_64_kernel, flash_backward_queries_96_kernel,
                  flash_backward_queries_128_kernel>(W, B * Hq * tiles, 2 * TILE * W * 2, dq.data, dout_rounded, rounded.q, rounded.k, rounded.v,
                                                     delta, lse.data, starts.data, fault_slot(), current_op(), B, T, Hq, Hkv, D, scale_of(D));
     launch_width<flash_backward_keys_32_kernel, flash_backward_keys_64_kernel, flash_backward_keys_96_kernel, flash_backward_keys_128_kernel>(
-        W, B * Hkv * tiles, 2 * (TILE + step) * W * 2 + 3 * step * 4, dk.data, dv.data, dout_rounded, rounded.q, rounded.k, rounded.v, delta,
+        W, B * Hkv * tiles, 2 * (TILE + QUERY_STEP) * W * 2 + 3 * QUERY_STEP * 4, dk.data, dv.data, dout_rounded, rounded.q, rounded.k, rounded.v, delta,
         lse.data, starts.data, fault_slot(), current_op(), B, T, Hq, Hkv, D, scale_of(D));
     return;
   }

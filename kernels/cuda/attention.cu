@@ -12,6 +12,19 @@ using namespace attention;
 
 constexpr int PER_LANE = COLUMNS / 32;  // columns lane, lane+32, … of a block's columns
 
+/// Each lane has a part of the sums 0 … 2·STEP-1; lanes exchange halves until each has one sum whole. 31 shuffles for 32 sums
+/// instead of 160. By recursion, because the compiler does not unroll halving loops and would index registers in memory.
+template <int STEP>
+__device__ __forceinline__ void exchange(float (&sum)[32], int lane) {
+  const bool upper = lane & STEP;
+#pragma unroll
+  for (int i = 0; i < STEP; i++) {
+    const float kept = upper ? sum[i + STEP] : sum[i], given = upper ? sum[i] : sum[i + STEP];
+    sum[i] = kept + __shfl_xor_sync(ALL_LANES, given, STEP);
+  }
+  if constexpr (STEP > 1) exchange<STEP / 2>(sum, lane);
+}
+
 /// Lane i gets Σ vector·rows[i], for i < count. D values each.
 __device__ __forceinline__ float products(const float* vector, const float* rows, Int pitch, int count, Int D, int lane) {
   float sum[32] = {};
@@ -21,16 +34,7 @@ __device__ __forceinline__ float products(const float* vector, const float* rows
     for (int i = 0; i < 32; i++)
       if (i < count) sum[i] = fmaf(x, rows[i * pitch + d], sum[i]);
   }
-  // Each lane has a part of 32 sums; halving both each time leaves it one whole sum, for 31 shuffles instead of 160.
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) {
-    const bool upper = lane & step;
-#pragma unroll
-    for (int i = 0; i < step; i++) {
-      const float kept = upper ? sum[i + step] : sum[i], given = upper ? sum[i] : sum[i + step];
-      sum[i] = kept + __shfl_xor_sync(ALL_LANES, given, step);
-    }
-  }
+  exchange<16>(sum, lane);
   return sum[0];
 }
 
@@ -81,7 +85,7 @@ struct Place {
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(attention::THREADS, 5)
+extern "C" __global__ void __launch_bounds__(attention::THREADS, attention::EXACT_BLOCKS)
     attention_forward_kernel(float* out, float* lse, float* partial, const float* q, const float* k, const float* v, const int32_t* starts,
                              Fault* fault, int32_t op, Int Tq, Int Tk, Int Hq, Int Hkv, Int D, Int split_keys, float scale) {
   SHARED(float, parts, [WARPS][COLUMNS]);
@@ -141,7 +145,7 @@ extern "C" __global__ void __launch_bounds__(attention::THREADS, 5)
 }
 EXPORT_KERNEL(attention_forward_kernel);
 
-extern "C" __global__ void __launch_bounds__(attention::THREADS, 5)
+extern "C" __global__ void __launch_bounds__(attention::THREADS, attention::EXACT_BLOCKS)
     attention_combine_kernel(float* out, float* lse, const float* partial, Int Tq, Int Hq, Int D, Int splits) {
   const Int row = blockIdx.x;
   const Place at(row, Tq, Hq);
@@ -161,7 +165,7 @@ EXPORT_KERNEL(attention_combine_kernel);
 
 // delta = Σ dout·out, a warp per row. Where dout is rounded for the flash kernels, delta is made of what they will read: then
 // Σ dS of a row stays 0 up to f32, as it is in exact arithmetic.
-extern "C" __global__ void __launch_bounds__(attention::THREADS, 5)
+extern "C" __global__ void __launch_bounds__(attention::THREADS, attention::EXACT_BLOCKS)
     attention_delta_kernel(float* delta, uint16_t* dout_rounded, const float* dout, const float* out, Int T, Int Hq, Int D, Int W, Int rows) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const Int row = static_cast<Int>(blockIdx.x) * WARPS + warp;
@@ -182,7 +186,7 @@ extern "C" __global__ void __launch_bounds__(attention::THREADS, 5)
 }
 EXPORT_KERNEL(attention_delta_kernel);
 
-extern "C" __global__ void __launch_bounds__(attention::THREADS, 5)
+extern "C" __global__ void __launch_bounds__(attention::THREADS, attention::EXACT_BLOCKS)
     attention_backward_queries_kernel(float* dq, const float* dout, const float* q, const float* k, const float* v, const float* delta,
                                       const float* lse, const int32_t* starts, Fault* fault, int32_t op, Int T, Int Hq, Int Hkv, Int D,
                                       float scale) {
@@ -208,7 +212,7 @@ extern "C" __global__ void __launch_bounds__(attention::THREADS, 5)
 }
 EXPORT_KERNEL(attention_backward_queries_kernel);
 
-extern "C" __global__ void __launch_bounds__(attention::THREADS, 5)
+extern "C" __global__ void __launch_bounds__(attention::THREADS, attention::EXACT_BLOCKS)
     attention_backward_keys_kernel(float* dk, float* dv, const float* dout, const float* q, const float* k, const float* v, const float* delta,
                                    const float* lse, const int32_t* starts, Fault* fault, int32_t op, Int T, Int Hq, Int Hkv, Int D,
                                    float scale) {
@@ -243,7 +247,7 @@ EXPORT_KERNEL(attention_backward_keys_kernel);
 
 // Rounds q, k and v (blockIdx.y) to bf16, in rows of W columns of which those beyond D are zero. Once, instead of by each
 // tile that reads them: keys and values are read by T/64 query tiles, as half the bytes, and cp.async cannot round.
-extern "C" __global__ void __launch_bounds__(attention::THREADS, 5)
+extern "C" __global__ void __launch_bounds__(attention::THREADS, attention::EXACT_BLOCKS)
     attention_round_kernel(uint16_t* q_rounded, uint16_t* k_rounded, uint16_t* v_rounded, const float* q, const float* k, const float* v,
                            Int q_rows, Int k_rows, Int D, Int W) {
   const float* const from = blockIdx.y == 0 ? q : blockIdx.y == 1 ? k : v;

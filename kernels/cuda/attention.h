@@ -21,6 +21,8 @@ constexpr int WARPS = THREADS / 32;
 
 // Exact kernels: a block makes COLUMNS columns of one row; wider heads take several blocks, which compute scores anew.
 constexpr int COLUMNS = 128;
+// Blocks of them that a multiprocessor is to hold: they wait for memory, so warps count for more than registers.
+constexpr int EXACT_BLOCKS = 5;
 // Few queries over many keys part the keys so that this many blocks fill any GPU, but not into less than SPLIT_KEYS.
 constexpr Int FILLING_BLOCKS = 1024;
 constexpr Int SPLIT_KEYS = 256;
@@ -30,9 +32,11 @@ constexpr int TILE = 16 * WARPS;
 constexpr int WIDEST = 128;
 // Below this many queries a tile would be mostly empty and rounding the cache would cost more than the products.
 constexpr Int LEAST_QUERIES = 16;
-/// Queries that the backward kernel of keys takes at once: what registers leave beside two accumulators (16,W) a warp.
+/// Blocks that a multiprocessor is to hold at once: as many as leave each thread the registers it needs without spilling.
 template <int W>
-constexpr int QUERY_STEP = W <= 64 ? 64 : 32;
+constexpr int RESIDENT_BLOCKS = W <= 32 ? 4 : W <= 64 ? 3 : 2;
+/// Queries that the backward kernel of keys takes at once: what registers leave beside two accumulators (16,W) a warp.
+constexpr int QUERY_STEP = 32;
 
 }  // namespace attention
 

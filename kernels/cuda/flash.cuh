@@ -18,35 +18,37 @@ using namespace attention;
 constexpr float LOG2E = 1.44269504088896f;
 constexpr float LN2 = 0.69314718055995f;
 
-/// Where 8 neighbouring values stand in a tile of W columns. Chunks are permuted within a row so that the 8 rows that
-/// ldmatrix reads at once lie in different banks; no padding, so that two blocks of every kernel fit an sm_89.
+// A tile has rows of W values. Chunks of 8 values (16 bytes) are permuted within a row so that the 8 rows that ldmatrix reads
+// at once lie in different banks; no padding, so that two blocks of every kernel fit an sm_89. The permutation repeats
+// every 8 rows.
 template <int W>
-__device__ __forceinline__ int place(int row, int chunk) {
-  return row * W + (chunk ^ (W % 64 == 0 ? row & 7 : row >> 1 & 3)) * 8;
+__device__ __forceinline__ int permutation(int row) {
+  return W % 64 == 0 ? row & 7 : row >> 1 & 3;
 }
 
-/// Starts copying ROWS rows to a tile; those from `available` on become zero.
+/// Where a lane reads matrices: its row, and which of two neighbouring chunks.
+template <int W>
+struct Corner {
+  int row_start, permuted;
+  __device__ __forceinline__ Corner(int row, int second) : row_start(row * W), permuted((second ^ permutation<W>(row)) * 8) {}
+  /// of the pair of chunks that begins at an even one
+  __device__ __forceinline__ int at(int chunk) const { return row_start + (chunk * 8 ^ permuted); }
+};
+
+/// Starts copying ROWS rows to a tile; those from `available` on become zero. Offsets within a tile fit 32 bits.
 template <int W, int ROWS>
-__device__ __forceinline__ void load_tile(bf16* tile, const bf16* rows, Int pitch, Int available) {
-  constexpr int CHUNKS = W / 8;
+__device__ __forceinline__ void load_tile(bf16* tile, const bf16* rows, int pitch, int available) {
+  constexpr int CHUNKS = W / 8, ABREAST = W % 64 == 0 ? CHUNKS : 4;  // chunks of a row that neighbouring threads copy
+  constexpr int STRIDE = THREADS / ABREAST;
+  static_assert(CHUNKS % ABREAST == 0 && ROWS % STRIDE == 0 && STRIDE % 8 == 0, "every thread copies as much, at one permutation");
+  const int first_row = threadIdx.x / ABREAST, first_chunk = threadIdx.x % ABREAST;
+  bf16* const to = tile + first_row * W + (first_chunk ^ permutation<W>(first_row)) * 8;
+  const bf16* const from = rows + first_row * pitch + first_chunk * 8;
 #pragma unroll
-  for (int i = threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
-    const int row = i / CHUNKS, chunk = i % CHUNKS;
-    const bool valid = row < available;
-    copy_async_16(tile + place<W>(row, chunk), valid ? rows + row * pitch + chunk * 8 : rows, valid);
-  }
-}
-
-/// The 16 rows of a tile that start at `row`, as left factors: columns 16·step … +15.
-template <int W>
-__device__ __forceinline__ void load_left(uint32_t (&a)[4], const bf16* tile, int row, int step, int lane) {
-  ldmatrix_x4(a, tile + place<W>(row + (lane & 15), 2 * step + (lane >> 4)));
-}
-
-template <int W>
-__device__ __forceinline__ void load_left(uint32_t (&a)[W / 16][4], const bf16* tile, int row, int lane) {
+  for (int row = 0; row < ROWS; row += STRIDE)
 #pragma unroll
-  for (int step = 0; step < W / 16; step++) load_left<W>(a[step], tile, row, step, lane);
+    for (int chunk = 0; chunk < CHUNKS; chunk += ABREAST)
+      copy_async_16(to + row * W + chunk * 8, from + row * pitch + chunk * 8, first_row + row < available);
 }
 
 template <int N>
@@ -57,13 +59,27 @@ __device__ __forceinline__ void clear(float (&sum)[N][4]) {
     for (int e = 0; e < 4; e++) sum[n][e] = 0.0f;
 }
 
+/// The 16 rows of a tile that start at `row`, as left factors: columns 16·step … +15.
+template <int W>
+__device__ __forceinline__ void load_left(uint32_t (&a)[4], const bf16* tile, int row, int step, int lane) {
+  const Corner<W> corner(lane & 15, lane >> 4);
+  ldmatrix_x4(a, tile + row * W + corner.at(2 * step));
+}
+
+template <int W>
+__device__ __forceinline__ void load_left(uint32_t (&a)[W / 16][4], const bf16* tile, int row, int lane) {
+#pragma unroll
+  for (int step = 0; step < W / 16; step++) load_left<W>(a[step], tile, row, step, lane);
+}
+
 /// One step of sum (16,8N) += a (16,16) · b (8N,W)ᵀ, columns 16·step … +15 of b.
 template <int W, int N>
 __device__ __forceinline__ void multiply_step(float (&sum)[N][4], const uint32_t (&a)[4], const bf16* b, int step, int lane) {
+  const Corner<W> corner((lane & 7) + (lane >> 4) * 8, lane >> 3 & 1);
 #pragma unroll
   for (int n = 0; n < N; n += 2) {
     uint32_t right[4];
-    ldmatrix_x4(right, b + place<W>(n * 8 + (lane & 7) + (lane >> 4) * 8, 2 * step + (lane >> 3 & 1)));
+    ldmatrix_x4(right, b + n * 8 * W + corner.at(2 * step));
     mma_bf16(sum[n], a, {right[0], right[1]}, sum[n]);
     mma_bf16(sum[n + 1], a, {right[2], right[3]}, sum[n + 1]);
   }
@@ -77,11 +93,11 @@ __device__ __forceinline__ void multiply_transposed(float (&sum)[N][4], const ui
   for (int step = 0; step < W / 16; step++) multiply_step<W>(sum, a[step], b, step, lane);
 }
 
-/// The same; a are the 16 rows of a tile from `row` on.
+/// The same; a are the 16 rows of a tile from `row` on. Unrolled by 4 steps, or all of them would be read ahead into registers.
 template <int W, int N>
 __device__ __forceinline__ void multiply_transposed(float (&sum)[N][4], const bf16* a, int row, const bf16* b, int lane) {
   clear(sum);
-#pragma unroll
+#pragma unroll 4
   for (int step = 0; step < W / 16; step++) {
     uint32_t left[4];
     load_left<W>(left, a, row, step, lane);
@@ -92,6 +108,7 @@ __device__ __forceinline__ void multiply_transposed(float (&sum)[N][4], const bf
 /// sum (16,W) += a (16,8N) · b (8N,W); a is rounded to bf16.
 template <int W, int N>
 __device__ __forceinline__ void multiply_add(float (&sum)[W / 8][4], const float (&a)[N][4], const bf16* b, int lane) {
+  const Corner<W> corner(lane & 15, lane >> 4);
 #pragma unroll
   for (int n = 0; n < N; n += 2) {
     const uint32_t left[4] = {pack_bf16(a[n][0], a[n][1]), pack_bf16(a[n][2], a[n][3]), pack_bf16(a[n + 1][0], a[n + 1][1]),
@@ -99,7 +116,7 @@ __device__ __forceinline__ void multiply_add(float (&sum)[W / 8][4], const float
 #pragma unroll
     for (int d = 0; d < W / 8; d += 2) {
       uint32_t right[4];
-      ldmatrix_x4_transposed(right, b + place<W>(n * 8 + (lane & 15), d + (lane >> 4)));
+      ldmatrix_x4_transposed(right, b + n * 8 * W + corner.at(d));
       mma_bf16(sum[d], left, {right[0], right[1]}, sum[d]);
       mma_bf16(sum[d + 1], left, {right[2], right[3]}, sum[d + 1]);
     }
@@ -108,7 +125,7 @@ __device__ __forceinline__ void multiply_add(float (&sum)[W / 8][4], const float
 
 /// Writes rows lane/4 and lane/4+8 of factor·sum (16,W) to rows of D ≤ W columns; `rows` of the 16 exist.
 template <int W>
-__device__ __forceinline__ void store_rows(float* out, Int pitch, Int rows, Int D, const float (&sum)[W / 8][4], const float (&factor)[2], int lane) {
+__device__ __forceinline__ void store_rows(float* out, int pitch, int rows, int D, const float (&sum)[W / 8][4], const float (&factor)[2], int lane) {
   const bool pairs = D % 2 == 0 && reinterpret_cast<uintptr_t>(out) % 8 == 0;  // then so is the pitch, a multiple of D
 #pragma unroll
   for (int i = 0; i < 2; i++) {

@@ -25,13 +25,14 @@ __device__ __forceinline__ void backward_queries(float* dq, const bf16* dout, co
   const Int b = blockIdx.x % heads / Hq, h = blockIdx.x % heads % Hq, kv = h / (Hq / Hkv);
   const int first_query = static_cast<int>(tiles - 1 - blockIdx.x / heads) * TILE;  // the longest rows first
   const int queries = static_cast<int>(T);
-  const Int q_pitch = Hq * W, k_pitch = Hkv * W;
-  const Int q_first = ((b * T + first_query) * Hq + h) * W;
-  const bf16* const k_head = k + (b * T * Hkv + kv) * W;
-  const bf16* const v_head = v + (b * T * Hkv + kv) * W;
+  const int pitch = static_cast<int>(Hkv) * W;
+  const Int head = (b * T * Hkv + kv) * W;
+  const auto load_keys = [&](int first) { load_tile<W, TILE>(keys, k + head + static_cast<Int>(first) * pitch, pitch, queries - first); };
+  const auto load_values = [&](int first) { load_tile<W, TILE>(values, v + head + static_cast<Int>(first) * pitch, pitch, queries - first); };
 
-  load_tile<W, TILE>(keys, q + q_first, q_pitch, T - first_query);
-  load_tile<W, TILE>(values, dout + q_first, q_pitch, T - first_query);
+  const Int q_first = ((b * T + first_query) * Hq + h) * W;
+  load_tile<W, TILE>(keys, q + q_first, static_cast<int>(Hq) * W, queries - first_query);
+  load_tile<W, TILE>(values, dout + q_first, static_cast<int>(Hq) * W, queries - first_query);
   copy_async_commit();
 
   const Sight sight = sight_of_tile(starts, b * T + first_query, first_query, queries, 0, fault, op, lane);
@@ -54,9 +55,9 @@ __device__ __forceinline__ void backward_queries(float* dq, const bf16* dout, co
   __syncthreads();
 
   int first_key = sight.earliest / TILE * TILE;
-  load_tile<W, TILE>(values, v_head + first_key * k_pitch, k_pitch, T - first_key);
+  load_values(first_key);
   copy_async_commit();
-  load_tile<W, TILE>(keys, k_head + first_key * k_pitch, k_pitch, T - first_key);
+  load_keys(first_key);
   copy_async_commit();
 
   float sum[W / 8][4];
@@ -68,123 +69,124 @@ __device__ __forceinline__ void backward_queries(float* dq, const bf16* dout, co
     float dscore[N][4];  // out = P·V → dP = dO·Vᵀ
     multiply_transposed<W>(dscore, dout_row, values, lane);
     __syncthreads();
-    if (next < end) load_tile<W, TILE>(values, v_head + next * k_pitch, k_pitch, T - next);
+    if (next < end) load_values(next);
     copy_async_commit();
 
     copy_async_wait<1>();  // the keys; the next values may be on their way
     __syncthreads();
     float score[N][4];
     multiply_transposed<W>(score, query, keys, lane);
-    const bool masked = first_key < sight.latest || next > first_query + 1;
+    if (first_key < sight.latest || next > first_query + 1) {
+#pragma unroll
+      for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+          const int key = first_key + n * 8 + lane % 4 * 2 + e % 2;
+          if ((key < start[e / 2]) | (key > position[e / 2])) score[n][e] = -INFINITY;
+        }
+    }
 #pragma unroll
     for (int n = 0; n < N; n++)
 #pragma unroll
       for (int e = 0; e < 4; e++) {
         const float p = exp2_fast(fmaf(score[n][e], scale * LOG2E, -row_lse[e / 2]));
         dscore[n][e] = p * (dscore[n][e] - row_delta[e / 2]);  // P = softmax(S) → dS = P∘(dP - Σ P·dP)
-        const int key = first_key + n * 8 + lane % 4 * 2 + e % 2;
-        if (masked && (key < start[e / 2] || key > position[e / 2])) dscore[n][e] = 0.0f;
       }
     multiply_add<W>(sum, dscore, keys, lane);  // S = scale·Q·Kᵀ → dQ = scale·dS·K
     __syncthreads();
-    if (next < end) load_tile<W, TILE>(keys, k_head + next * k_pitch, k_pitch, T - next);
+    if (next < end) load_keys(next);
     copy_async_commit();
   }
   copy_async_wait<0>();
 
   const float factor[2] = {scale, scale};
-  const Int first_row = first_query + warp * 16;
-  store_rows<W>(dq + ((b * T + first_row) * Hq + h) * D, Hq * D, T - first_row, D, sum, factor, lane);
+  const int first_row = first_query + warp * 16;
+  store_rows<W>(dq + ((b * T + first_row) * Hq + h) * D, static_cast<int>(Hq * D), queries - first_row, static_cast<int>(D), sum, factor, lane);
 }
 
-/// The query tiles that see any of a block's keys, head after head of its group.
-template <int STEP>
+/// The tiles of QUERY_STEP queries that see any of a block's keys, head after head of its group.
 struct QueryTiles {
   const int32_t* starts;  // of this batch row
   int first_key, queries, heads;
-  int head = 0, first_query;
-  bool whole = false;  // every query sees all keys
+  int head, first_query;
+  bool whole;  // every query sees all keys
 
   __device__ __forceinline__ bool done() const { return head >= heads; }
 
-  /// Moves on until a tile is seen, or done. The same for all warps: each looks at all of the tile's starts.
+  /// Moves on until a tile is seen, or done. The same for all warps: each looks at all of the tile's starts, a lane at one.
   __device__ __forceinline__ void find(int lane) {
+    static_assert(QUERY_STEP == 32, "a query for each lane");
     const int last_key = first_key + TILE - 1;
-    for (; head < heads; head++, first_query = first_key / STEP * STEP) {
-      for (; first_query < queries; first_query += STEP) {
-        bool any = false, all = true;
-#pragma unroll
-        for (int i = 0; i < STEP; i += 32) {
-          const int t = first_query + i + lane;
-          const int start = t < queries ? min(starts[t], t) : INT32_MAX;  // clamped as by start_of
-          any = any || start <= last_key;
-          all = all && start <= first_key && t >= last_key;
-        }
-        whole = __all_sync(ALL_LANES, all);
-        if (__any_sync(ALL_LANES, any)) return;
+    for (; head < heads; head++, first_query = first_key) {
+      for (; first_query < queries; first_query += QUERY_STEP) {
+        const int t = first_query + lane;
+        const int start = t < queries ? min(starts[t], t) : INT32_MAX;  // clamped as by start_of
+        whole = __all_sync(ALL_LANES, start <= first_key && t >= last_key);
+        if (__any_sync(ALL_LANES, start <= last_key)) return;
       }
     }
   }
 
   __device__ __forceinline__ void advance(int lane) {
-    first_query += STEP;
+    first_query += QUERY_STEP;
     find(lane);
   }
 };
 
-/// What a query tile has beside q and dout.
-template <int STEP>
+/// What a tile of queries has beside q and dout.
 struct QueryStatistics {
-  float lse[STEP];    // in units of log2
-  float delta[STEP];
-  int start[STEP];    // beyond all keys where there is no query
+  float lse[QUERY_STEP];  // in units of log2
+  float delta[QUERY_STEP];
+  int start[QUERY_STEP];  // beyond all keys where there is no query
 };
 
 template <int W>
 __device__ __forceinline__ void backward_keys(float* dk, float* dv, const bf16* dout, const bf16* q, const bf16* k, const bf16* v,
                                               const float* delta, const float* lse, const int32_t* starts, Fault* fault, int32_t op, Int B,
                                               Int T, Int Hq, Int Hkv, Int D, float scale) {
-  constexpr int STEP = QUERY_STEP<W>, N = STEP / 8;
+  constexpr int STEP = QUERY_STEP, N = STEP / 8;
+  static_assert(TILE % STEP == 0 && STEP <= THREADS, "tiles of queries begin where tiles of keys do; a thread for each query");
   DYNAMIC_SHARED(bf16, keys);  // (TILE,W), then values (TILE,W), queries and douts (STEP,W), statistics
   bf16* const values = keys + TILE * W;
   bf16* const queries = values + TILE * W;
   bf16* const douts = queries + STEP * W;
-  QueryStatistics<STEP>& statistics = *reinterpret_cast<QueryStatistics<STEP>*>(douts + STEP * W);
+  QueryStatistics& statistics = *reinterpret_cast<QueryStatistics*>(douts + STEP * W);
 
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const Int heads = B * Hkv, group = Hq / Hkv;
   const Int b = blockIdx.x % heads / Hkv, kv = blockIdx.x % heads % Hkv;
   const int first_key = static_cast<int>(blockIdx.x / heads) * TILE;  // the keys that most queries see first
-  const Int q_pitch = Hq * W, k_pitch = Hkv * W;
+  const int k_pitch = static_cast<int>(Hkv) * W, q_pitch = static_cast<int>(Hq) * W, length = static_cast<int>(T);
   const Int k_first = ((b * T + first_key) * Hkv + kv) * W;
+  const Int q_first = (b * T * Hq + kv * group) * W, statistics_first = (b * Hq + kv * group) * T;  // of the group's first head
 
-  QueryTiles<STEP> tiles = {starts + b * T, first_key, static_cast<int>(T), static_cast<int>(group), 0, first_key / STEP * STEP};
+  QueryTiles tiles = {starts + b * T, first_key, length, static_cast<int>(group), 0, first_key, false};
   tiles.find(lane);
 
   const auto load_douts = [&] {
     if (!tiles.done()) {
-      const Int first = ((b * T + tiles.first_query) * Hq + kv * group + tiles.head) * W;
-      load_tile<W, STEP>(douts, dout + first, q_pitch, T - tiles.first_query);
+      const Int first = q_first + static_cast<Int>(tiles.first_query) * q_pitch + tiles.head * W;
+      load_tile<W, STEP>(douts, dout + first, q_pitch, length - tiles.first_query);
     }
     copy_async_commit();
   };
   const auto load_queries = [&] {
     if (!tiles.done()) {
-      const Int first = ((b * T + tiles.first_query) * Hq + kv * group + tiles.head) * W;
-      load_tile<W, STEP>(queries, q + first, q_pitch, T - tiles.first_query);
-      for (int i = threadIdx.x; i < STEP; i += THREADS) {
+      const Int first = q_first + static_cast<Int>(tiles.first_query) * q_pitch + tiles.head * W;
+      load_tile<W, STEP>(queries, q + first, q_pitch, length - tiles.first_query);
+      if (const int i = threadIdx.x; i < STEP) {
         const int t = tiles.first_query + i;
-        const Int row = (b * Hq + kv * group + tiles.head) * T + t;
-        statistics.lse[i] = t < T ? lse[row] * LOG2E : 0.0f;
-        statistics.delta[i] = t < T ? delta[row] : 0.0f;
-        statistics.start[i] = t < T ? start_of(starts, b * T + t, t, fault, op) : INT32_MAX;
+        const Int row = statistics_first + tiles.head * T + t;
+        statistics.lse[i] = t < length ? lse[row] * LOG2E : 0.0f;
+        statistics.delta[i] = t < length ? delta[row] : 0.0f;
+        statistics.start[i] = t < length ? start_of(starts, b * T + t, t, fault, op) : INT32_MAX;
       }
     }
     copy_async_commit();
   };
 
-  load_tile<W, TILE>(keys, k + k_first, k_pitch, T - first_key);
-  load_tile<W, TILE>(values, v + k_first, k_pitch, T - first_key);
+  load_tile<W, TILE>(keys, k + k_first, k_pitch, length - first_key);
+  load_tile<W, TILE>(values, v + k_first, k_pitch, length - first_key);
   load_douts();  // one group with keys and values
   load_queries();
 
@@ -203,15 +205,22 @@ __device__ __forceinline__ void backward_keys(float* dk, float* dv, const bf16* 
     __syncthreads();
     float p[N][4];
     multiply_transposed<W>(p, keys, warp * 16, queries, lane);
+    if (!whole) {
+#pragma unroll
+      for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+          const int column = n * 8 + lane % 4 * 2 + e % 2, key = first_key + warp * 16 + lane / 4 + e / 2 * 8;
+          if ((key < statistics.start[column]) | (key > first_query + column)) p[n][e] = -INFINITY;
+        }
+    }
 #pragma unroll
     for (int n = 0; n < N; n++)
 #pragma unroll
       for (int e = 0; e < 4; e++) {
         const int column = n * 8 + lane % 4 * 2 + e % 2;
-        const int key = first_key + warp * 16 + lane / 4 + e / 2 * 8;
         p[n][e] = exp2_fast(fmaf(p[n][e], scale * LOG2E, -statistics.lse[column]));
         dscore[n][e] = p[n][e] * (dscore[n][e] - statistics.delta[column]);  // P = softmax(S) → dS = P∘(dP - Σ P·dP)
-        if (!whole && (key < statistics.start[column] || key > first_query + column)) p[n][e] = dscore[n][e] = 0.0f;
       }
     multiply_add<W>(dv_sum, p, douts, lane);  // out = P·V → dV = Pᵀ·dO
     __syncthreads();
@@ -223,27 +232,29 @@ __device__ __forceinline__ void backward_keys(float* dk, float* dv, const bf16* 
   }
   copy_async_wait<0>();
 
-  const Int first_row = first_key + warp * 16;
+  const int first_row = first_key + warp * 16, pitch = static_cast<int>(Hkv * D);
   const Int first = ((b * T + first_row) * Hkv + kv) * D;
   const float dk_factor[2] = {scale, scale}, dv_factor[2] = {1.0f, 1.0f};
-  store_rows<W>(dk + first, Hkv * D, T - first_row, D, dk_sum, dk_factor, lane);
-  store_rows<W>(dv + first, Hkv * D, T - first_row, D, dv_sum, dv_factor, lane);
+  store_rows<W>(dk + first, pitch, length - first_row, static_cast<int>(D), dk_sum, dk_factor, lane);
+  store_rows<W>(dv + first, pitch, length - first_row, static_cast<int>(D), dv_sum, dv_factor, lane);
 }
 
 }  // namespace
 
-#define TACOTUNE_FLASH_BACKWARD(W)                                                                                                      \
-  extern "C" __global__ void __launch_bounds__(attention::THREADS) flash_backward_queries_##W##_kernel                                  \
-      TACOTUNE_FLASH_BACKWARD_QUERIES_PARAMETERS {                                                                                      \
-    backward_queries<W>(dq, reinterpret_cast<const bf16*>(dout), reinterpret_cast<const bf16*>(q), reinterpret_cast<const bf16*>(k),     \
-                        reinterpret_cast<const bf16*>(v), delta, lse, starts, fault, op, B, T, Hq, Hkv, D, scale);                       \
-  }                                                                                                                                     \
-  EXPORT_KERNEL(flash_backward_queries_##W##_kernel);                                                                                   \
-  extern "C" __global__ void __launch_bounds__(attention::THREADS) flash_backward_keys_##W##_kernel                                     \
-      TACOTUNE_FLASH_BACKWARD_KEYS_PARAMETERS {                                                                                         \
-    backward_keys<W>(dk, dv, reinterpret_cast<const bf16*>(dout), reinterpret_cast<const bf16*>(q), reinterpret_cast<const bf16*>(k),    \
-                     reinterpret_cast<const bf16*>(v), delta, lse, starts, fault, op, B, T, Hq, Hkv, D, scale);                          \
-  }                                                                                                                                     \
+#define TACOTUNE_FLASH_BACKWARD(W)                                                                                            \
+  extern "C" __global__ void __launch_bounds__(attention::THREADS, attention::RESIDENT_BLOCKS<W>)                             \
+      flash_backward_queries_##W##_kernel TACOTUNE_FLASH_BACKWARD_QUERIES_PARAMETERS {                                        \
+    backward_queries<W>(dq, reinterpret_cast<const bf16*>(dout), reinterpret_cast<const bf16*>(q),                            \
+                        reinterpret_cast<const bf16*>(k), reinterpret_cast<const bf16*>(v), delta, lse, starts, fault, op,    \
+                        B, T, Hq, Hkv, D, scale);                                                                             \
+  }                                                                                                                           \
+  EXPORT_KERNEL(flash_backward_queries_##W##_kernel);                                                                         \
+  extern "C" __global__ void __launch_bounds__(attention::THREADS, attention::RESIDENT_BLOCKS<W>)                             \
+      flash_backward_keys_##W##_kernel TACOTUNE_FLASH_BACKWARD_KEYS_PARAMETERS {                                              \
+    backward_keys<W>(dk, dv, reinterpret_cast<const bf16*>(dout), reinterpret_cast<const bf16*>(q),                           \
+                     reinterpret_cast<const bf16*>(k), reinterpret_cast<const bf16*>(v), delta, lse, starts, fault, op,       \
+                     B, T, Hq, Hkv, D, scale);                                                                                \
+  }                                                                                                                           \
   EXPORT_KERNEL(flash_backward_keys_##W##_kernel);
 
 TACOTUNE_FLASH_BACKWARD(32)

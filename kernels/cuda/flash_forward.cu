@@ -60,11 +60,12 @@ __device__ __forceinline__ void forward(float* out, float* lse, const bf16* q, c
   const Int b = blockIdx.x % heads / Hq, h = blockIdx.x % heads % Hq, kv = h / (Hq / Hkv);
   const int first_query = static_cast<int>(tiles - 1 - blockIdx.x / heads) * TILE;  // the longest rows first
   const int offset = static_cast<int>(Tk - Tq), queries = static_cast<int>(Tq);
-  const Int q_pitch = Hq * W, k_pitch = Hkv * W;
-  const bf16* const k_head = k + (b * Tk * Hkv + kv) * W;
-  const bf16* const v_head = v + (b * Tk * Hkv + kv) * W;
+  const int pitch = static_cast<int>(Hkv) * W;
+  const Int head = (b * Tk * Hkv + kv) * W;
+  const auto load_keys = [&](int first) { load_tile<W, TILE>(keys, k + head + static_cast<Int>(first) * pitch, pitch, static_cast<int>(Tk) - first); };
+  const auto load_values = [&](int first) { load_tile<W, TILE>(values, v + head + static_cast<Int>(first) * pitch, pitch, static_cast<int>(Tk) - first); };
 
-  load_tile<W, TILE>(values, q + ((b * Tq + first_query) * Hq + h) * W, q_pitch, Tq - first_query);
+  load_tile<W, TILE>(values, q + ((b * Tq + first_query) * Hq + h) * W, static_cast<int>(Hq) * W, queries - first_query);
   copy_async_commit();
 
   const Sight sight = sight_of_tile(starts, b * Tq + first_query, first_query, queries, offset, fault, op, lane);
@@ -84,9 +85,9 @@ __device__ __forceinline__ void forward(float* out, float* lse, const bf16* q, c
   __syncthreads();
 
   int first_key = sight.earliest / TILE * TILE;
-  load_tile<W, TILE>(keys, k_head + first_key * k_pitch, k_pitch, Tk - first_key);
+  load_keys(first_key);
   copy_async_commit();
-  load_tile<W, TILE>(values, v_head + first_key * k_pitch, k_pitch, Tk - first_key);
+  load_values(first_key);
   copy_async_commit();
 
   Softmax softmax;
@@ -99,7 +100,7 @@ __device__ __forceinline__ void forward(float* out, float* lse, const bf16* q, c
     float score[N][4];
     multiply_transposed<W>(score, query, keys, lane);
     __syncthreads();
-    if (next < end) load_tile<W, TILE>(keys, k_head + next * k_pitch, k_pitch, Tk - next);
+    if (next < end) load_keys(next);
     copy_async_commit();  // an empty group where nothing is left, so that the same number is always pending
 
     if (first_key < sight.latest || next > first_query + offset + 1) {
@@ -108,7 +109,7 @@ __device__ __forceinline__ void forward(float* out, float* lse, const bf16* q, c
 #pragma unroll
         for (int e = 0; e < 4; e++) {
           const int key = first_key + n * 8 + lane % 4 * 2 + e % 2;
-          if (key < start[e / 2] || key > position[e / 2]) score[n][e] = -INFINITY;
+          if ((key < start[e / 2]) | (key > position[e / 2])) score[n][e] = -INFINITY;
         }
     }
     exponentials<W>(softmax, score, sum, scale * LOG2E);
@@ -117,7 +118,7 @@ __device__ __forceinline__ void forward(float* out, float* lse, const bf16* q, c
     __syncthreads();
     multiply_add<W>(sum, score, values, lane);
     __syncthreads();
-    if (next < end) load_tile<W, TILE>(values, v_head + next * k_pitch, k_pitch, Tk - next);
+    if (next < end) load_values(next);
     copy_async_commit();
   }
   copy_async_wait<0>();
@@ -132,17 +133,18 @@ __device__ __forceinline__ void forward(float* out, float* lse, const bf16* q, c
     const int t = first_query + warp * 16 + lane / 4 + 8 * i;
     if (lane % 4 == 0 && t < queries) lse[(b * Hq + h) * Tq + t] = softmax.largest[i] * (scale * LOG2E) * LN2 + logf(total);
   }
-  const Int first_row = first_query + warp * 16;
-  store_rows<W>(out + ((b * Tq + first_row) * Hq + h) * D, Hq * D, Tq - first_row, D, sum, factor, lane);
+  const int first_row = first_query + warp * 16;
+  store_rows<W>(out + ((b * Tq + first_row) * Hq + h) * D, static_cast<int>(Hq * D), queries - first_row, static_cast<int>(D), sum, factor, lane);
 }
 
 }  // namespace
 
-#define TACOTUNE_FLASH_FORWARD(W)                                                                                                \
-  extern "C" __global__ void __launch_bounds__(attention::THREADS) flash_forward_##W##_kernel TACOTUNE_FLASH_FORWARD_PARAMETERS { \
-    forward<W>(out, lse, reinterpret_cast<const bf16*>(q), reinterpret_cast<const bf16*>(k), reinterpret_cast<const bf16*>(v), starts, fault, \
-               op, B, Tq, Tk, Hq, Hkv, D, scale);                                                                                \
-  }                                                                                                                              \
+#define TACOTUNE_FLASH_FORWARD(W)                                                                                    \
+  extern "C" __global__ void __launch_bounds__(attention::THREADS, attention::RESIDENT_BLOCKS<W>)                    \
+      flash_forward_##W##_kernel TACOTUNE_FLASH_FORWARD_PARAMETERS {                                                 \
+    forward<W>(out, lse, reinterpret_cast<const bf16*>(q), reinterpret_cast<const bf16*>(k),                         \
+               reinterpret_cast<const bf16*>(v), starts, fault, op, B, Tq, Tk, Hq, Hkv, D, scale);                   \
+  }                                                                                                                  \
   EXPORT_KERNEL(flash_forward_##W##_kernel);
 
 TACOTUNE_FLASH_FORWARD(32)
