@@ -92,8 +92,8 @@ Int parts_of(Int tiles, Int D) {
   return tiles >= ENOUGH_TILES ? 1 : std::max<Int>(1, std::min(ceil_div(ENOUGH_TILES, tiles), D / LEAST_SPLIT_DEPTH));
 }
 
-/// Runs a product whose operands its kernel can take.
-void run(const Choice& choice, const Product& whole, Workspace& workspace) {
+/// Runs a product whose operands its kernel can take. `rows` says which rows of the result are written.
+void run(const Choice& choice, const Product& whole, Rows rows, Workspace& workspace) {
   const Int down = ceil_div(whole.M, choice.rows), across = ceil_div(whole.N, choice.columns);
   Product p = whole;
   p.split_depth = std::max<Int>(TILE_DEPTH, round_up(ceil_div(p.D, parts_of(down * across, p.D)), TILE_DEPTH));
@@ -106,7 +106,7 @@ void run(const Choice& choice, const Product& whole, Workspace& workspace) {
   launch_checked(choice.kernel, static_cast<Signature*>(nullptr), {down, across, splits}, choice.threads, choice.shared_bytes, p);
   if (splits > 1)
     launch<sum_splits_kernel>(grid_for(p.M * p.N, OPERAND_THREADS), OPERAND_THREADS, 0, whole.out, whole.out_pitch, p.out, splits, p.M, p.N,
-                              whole.alpha, whole.accumulate);
+                              whole.alpha, whole.accumulate, rows.count, rows.first);
 }
 
 /// The forward product of a few rows, which reads each weight once.
@@ -170,7 +170,7 @@ void product(Pattern pattern, float* out, Int out_pitch, const Matrix& a, const 
   p.b = right.data, p.b_pitch = right.pitch;
   p.absmax_codes = right.absmax_codes, p.absmax = right.absmax, p.absmax_offset = right.absmax_offset;
   p.row_count = rows.count, p.first_row = rows.first;
-  run(bf16 ? choose_bf16(pattern, right.type, p.M, p.N) : choose_f32(pattern, right.type), p, workspace);
+  run(bf16 ? choose_bf16(pattern, right.type, p.M, p.N) : choose_f32(pattern, right.type), p, pattern == Pattern::WEIGHT ? Rows{} : rows, workspace);
 }
 
 void linear_forward(F32Out out, F32In inp, BytesIn weight, Int weight_type, Int M, Int N, Int K, float alpha, Int accumulate, Int compute) {

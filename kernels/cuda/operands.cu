@@ -50,9 +50,11 @@ extern "C" __global__ void __launch_bounds__(OPERAND_THREADS)
 EXPORT_KERNEL(nf4_to_bf16_kernel);
 
 extern "C" __global__ void __launch_bounds__(OPERAND_THREADS)
-    sum_splits_kernel(float* out, Int out_pitch, const float* parts, Int splits, Int M, Int N, float alpha, Int accumulate) {
+    sum_splits_kernel(float* out, Int out_pitch, const float* parts, Int splits, Int M, Int N, float alpha, Int accumulate,
+                      const int32_t* row_count, Int first_row) {
   const Int i = static_cast<Int>(blockIdx.x) * OPERAND_THREADS + threadIdx.x;
   if (i >= M * N) return;
+  if (row_count != nullptr && i / N >= *row_count - first_row) return;
   float sum = 0.0f;
   for (Int split = 0; split < splits; split++) sum += parts[split * M * N + i];
   float& to = out[i / N * out_pitch + i % N];

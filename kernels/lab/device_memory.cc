@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 
 namespace tacotune::cuda::emulator {
 
@@ -110,6 +111,14 @@ const DeviceMemory::Allocation* DeviceMemory::find(uint64_t address, size_t byte
 }
 
 bool DeviceMemory::holds(uint64_t address, size_t bytes) const { return find(address, bytes) != nullptr; }
+
+bool DeviceMemory::bounds(uint64_t address, uint64_t& begin, uint64_t& end) const {
+  const auto next = allocations_.upper_bound(address);
+  if (next == allocations_.begin() || address >= std::prev(next)->first + std::prev(next)->second.bytes) return false;
+  begin = std::prev(next)->first;
+  end = begin + std::prev(next)->second.bytes;
+  return true;
+}
 
 bool DeviceMemory::is_pinned(uint64_t address, size_t bytes) const {
   const Allocation* allocation = find(address, bytes);

@@ -42,6 +42,8 @@ class DeviceMemory {
 
   /// Whether [address, address + bytes) lies within one allocation.
   bool holds(uint64_t address, size_t bytes) const;
+  /// The bounds of the allocation that `address` lies in; false where there is none.
+  bool bounds(uint64_t address, uint64_t& begin, uint64_t& end) const;
   bool is_pinned(uint64_t address, size_t bytes) const;
   /// Where the driver itself reads and writes what kernels see at `address`.
   char* reach(uint64_t address) const;

@@ -172,7 +172,7 @@ struct Launch {
   void run() {
     std::vector<void*> arguments;
     for (auto& value : values) arguments.push_back(value.data());
-    const Outcome outcome = run_on_engine(gpu->settings, function->module, *function->kernel, grid, block, dynamic_bytes, arguments.data());
+    const Outcome outcome = run_on_engine(gpu->settings, gpu->memory, function->module, *function->kernel, grid, block, dynamic_bytes, arguments.data());
     const std::string overrun = gpu->memory.overrun();
     if (outcome.failure != Failure::NONE) die(result_of(outcome.failure), outcome.message);
     else if (!overrun.empty()) die(ILLEGAL_ADDRESS, std::string(function->kernel->name) + " " + overrun);
@@ -283,7 +283,6 @@ ENTRY cuDevicePrimaryCtxRetain(void** context, int) {
 ENTRY cuDevicePrimaryCtxRelease_v2(int) {
   const std::lock_guard lock(mutex);
   if (gpu && gpu->sticky == SUCCESS) gpu->streams.finish_all();
-  write_counters(settings);
   return SUCCESS;
 }
 

@@ -3,13 +3,12 @@
 #pragma once
 #include <string>
 
+#include "kernels/lab/device_memory.h"
 #include "kernels/lab/settings.h"
 
 namespace tacotune::cuda::emulator {
 
-Outcome run_on_engine(const Settings& settings, const std::string& module, const Kernel& kernel, dim3 grid, dim3 block, uint32_t dynamic_bytes, void** arguments);
-
-/// Writes what was counted to Settings::counters_file, as JSON; nothing where no file was named.
-void write_counters(const Settings& settings);
+/// What the interpreter counts is written to Settings::counters_file when the process ends: an object of kernels.
+Outcome run_on_engine(const Settings& settings, const DeviceMemory& memory, const std::string& module, const Kernel& kernel, dim3 grid, dim3 block, uint32_t dynamic_bytes, void** arguments);
 
 }  // namespace tacotune::cuda::emulator
