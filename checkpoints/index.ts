@@ -51,5 +51,6 @@ export {
   writeSafetensors,
 } from './safetensors.js';
 export { cast as castValues, castStream, copyStream, quantizeStream } from './streams.js';
+export { isAlive } from './temporaries.js';
 export type { ElementType, TensorData, TensorFile, TensorInfo, WeightType } from './tensor-file.js';
 export { ELEMENT_TYPE } from './tensor-file.js';

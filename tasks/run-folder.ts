@@ -24,6 +24,7 @@ import {
   type Adapter,
   type ElementType,
   findRunState,
+  isAlive,
   openSafetensors,
   saveRunState,
   writeAdapter,
@@ -276,13 +277,4 @@ function ownerOf(lock: string): [pid?: string, host?: string] {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10); // milliseconds: it may be writing just now
   }
   return [];
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }
