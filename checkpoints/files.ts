@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Files that are never half there. New contents go to temporary files in the same directory, are synced, and take their names
-// only when all are complete; whatever fails before leaves the old files as they were. Knows bytes and names, no format.
+// only when all are complete; whatever fails before leaves the old files as they were. What a killed process left of them goes with
+// the next writing. Knows bytes and names, no format.
 // Every call that changes the disk goes through a FileLayer, so that tests can make each of them fail.
 // Run its tests: `npm test -- checkpoints/files`.
-import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { getSystemErrorName } from 'node:util';
 import { UserError } from '../errors.js';
 import { native } from '../kernels/index.js';
+import { sweepTemporaries, temporaryName } from './temporaries.js';
 
 /** The calls that change the disk. */
 export interface FileLayer {
@@ -79,6 +80,7 @@ export class Replacement {
   readonly #directory: string;
   readonly #layer: FileLayer;
   readonly #files: NewFile[] = [];
+  readonly #swept = new Set<string>();
 
   constructor(directory: string, layer: FileLayer = systemFiles) {
     this.#directory = directory;
@@ -92,9 +94,16 @@ export class Replacement {
     if (fs.statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
       throw new UserError({ expected: 'to write a file', found: 'a folder of that name', where: path });
     }
+    this.#sweepOnce(dirname(path));
     const file = new NewFile(path, this.#layer);
     this.#files.push(file);
     return file;
+  }
+
+  #sweepOnce(directory: string): void {
+    if (this.#swept.has(directory)) return;
+    this.#swept.add(directory);
+    sweepTemporaries(directory);
   }
 
   /** Gives all files their names. When this throws, either all old files are in place or all new ones. */
@@ -138,11 +147,6 @@ export function previousName(path: string): string {
   return `${path}.previous`;
 }
 
-/** The file that a temporary one of that name was to become, or undefined: a killed process may leave them. */
-export function temporaryTarget(name: string): string | undefined {
-  return /^\.(.*)\.[0-9a-f]{12}\.tmp$/.exec(name)?.[1];
-}
-
 /** The contents of one file of a Replacement. */
 export class NewFile {
   readonly path: string;
@@ -154,7 +158,7 @@ export class NewFile {
 
   constructor(path: string, layer: FileLayer) {
     this.path = path;
-    this.temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+    this.temporary = temporaryName(path);
     this.#layer = layer;
     this.#file = attempt('write', path, () => layer.create(this.temporary));
   }

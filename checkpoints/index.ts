@@ -38,6 +38,7 @@ export {
   copyAdapter,
   openAdapter,
   readAdapter,
+  streamAdapter,
   verifyAdapterCopy,
   writeAdapter,
 } from './peft.js';
@@ -50,6 +51,7 @@ export {
   TORCH_METADATA,
   writeSafetensors,
 } from './safetensors.js';
-export { cast as castValues, castStream, copyStream, quantizeStream } from './streams.js';
+export { cast as castValues, castStream, copyStream, quantizeStream, streamSafetensors } from './streams.js';
+export { isAlive } from './temporaries.js';
 export type { ElementType, TensorData, TensorFile, TensorInfo, WeightType } from './tensor-file.js';
 export { ELEMENT_TYPE } from './tensor-file.js';

@@ -13,13 +13,13 @@ import {
   Replacement,
   readInto,
   systemFiles,
-  temporaryTarget,
   writeFileAtomically,
 } from './files.js';
 import { INDEX_FILE, openWeights, WEIGHTS_FILE, WEIGHTS_FILES } from './hugging-face.js';
 import { isObject, type JsonObject, readJsonObject } from './json.js';
 import { CONFIG_FILE } from './llama-config.js';
 import { openSafetensors, type SafetensorsFile, SafetensorsWriter, type TensorDeclaration } from './safetensors.js';
+import { sweepTemporaries } from './temporaries.js';
 import { BLOCK_BYTES, ELEMENT_BYTES, elementCount, shapeText, type TensorFile } from './tensor-file.js';
 
 /** One weight on its way into a file: the tensors that it becomes, which stay in one file. */
@@ -66,6 +66,7 @@ export async function writeModelDirectory(directory: string, options: ModelWrite
   const done = shardsDone(directory, options.job, shards);
   const totalBytes = sum(shards.map(({ bytes }) => bytes));
   let doneBytes = sum(shards.filter(({ name }) => done.includes(name)).map(({ bytes }) => bytes));
+  sweepTemporaries(directory); // for the room that they take
   checkSpace(directory, totalBytes - doneBytes);
   const resumed = done.length;
   const note = (finished: boolean) => {
@@ -75,13 +76,6 @@ export async function writeModelDirectory(directory: string, options: ModelWrite
   };
   fs.mkdirSync(directory, { recursive: true });
   const copies = new Map((options.copies ?? []).map((path) => [basename(path), path]));
-  removeTemporaries(directory, [
-    ...shards.map(({ name }) => name),
-    PROGRESS_FILE,
-    INDEX_FILE,
-    CONFIG_FILE,
-    ...copies.keys(),
-  ]);
   for (const shard of shards) {
     if (done.includes(shard.name)) continue;
     note(false);
@@ -304,14 +298,6 @@ function isComplete(directory: string, { name, weights }: Shard): boolean {
       return found?.dtype === dtype && (shorter || shapeText(found.shape) === shapeText(shape));
     }),
   );
-}
-
-/** What a killed process left of files that had not taken their names. */
-function removeTemporaries(directory: string, ours: readonly string[]): void {
-  for (const name of fs.readdirSync(directory)) {
-    const target = temporaryTarget(name);
-    if (target !== undefined && ours.includes(target)) fs.rmSync(join(directory, name), { force: true });
-  }
 }
 
 function checkSpace(directory: string, bytes: number): void {

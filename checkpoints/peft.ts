@@ -235,19 +235,43 @@ export function writeAdapter(directory: string, adapter: Adapter, layer: FileLay
   }
 }
 
-function declareTensors({ rank, targets, tensors }: Adapter) {
+/**
+ * As writeAdapter, for values that are elsewhere: each factor is asked for when it is its turn, and only one is held.
+ * @param shapes of all factors
+ */
+export async function streamAdapter(
+  directory: string,
+  settings: AdapterSettings,
+  shapes: ReadonlyMap<AdapterTensorName, [number, number]>,
+  values: (name: AdapterTensorName) => Promise<Float32Array>,
+  layer: FileLayer = systemFiles,
+): Promise<void> {
+  const tensors = new Map([...shapes].map(([name, shape]) => [name, { shape }]));
+  const streams = declareTensors({ ...settings, tensors }).map(
+    ({ name, fileName, shape }): WeightStream => ({
+      declarations: [{ name: fileName, dtype: 'F32', shape }],
+      produce: async (put) => put(fileName, await values(name)),
+    }),
+  );
+  await writeStreams(directory, settings, streams, layer);
+}
+
+type Declared = AdapterSettings & { tensors: Map<AdapterTensorName, { shape: [number, number]; data?: Float32Array }> };
+
+function declareTensors<Given extends Declared>({ rank, targets, tensors }: Given) {
   const layers = tensors.size / (2 * targets.length);
   if (!Number.isInteger(layers) || layers === 0)
     throw new Error(`an adapter of ${tensors.size} tensors on ${targets.length} linear layers`);
   return [...everyTensor(layers, targets)].map(({ name, layer, linear, factor }) => {
-    const tensor = tensors.get(name);
+    const tensor = tensors.get(name) as ReturnType<Given['tensors']['get']>;
     const [rows, columns] = tensor?.shape ?? [0, 0];
-    if (!tensor || (factor === 'A' ? rows : columns) !== rank || tensor.data.length !== rows * columns) {
+    const count = tensor?.data?.length ?? rows * columns;
+    if (!tensor || (factor === 'A' ? rows : columns) !== rank || count !== rows * columns) {
       throw new Error(
-        `${name}: expected a factor of rank ${rank}, got ${tensor ? `${tensor.data.length} values as ${shapeText(tensor.shape)}` : 'none'}`,
+        `${name}: expected a factor of rank ${rank}, got ${tensor ? `${count} values as ${shapeText(tensor.shape)}` : 'none'}`,
       );
     }
-    return { fileName: adapterFileName(layer, linear, factor), ...tensor };
+    return { name, fileName: adapterFileName(layer, linear, factor), ...tensor };
   });
 }
 
@@ -261,7 +285,15 @@ export async function copyAdapter(
   adapter: AdapterFile,
   { dtype, layer = systemFiles }: { dtype?: WeightType | undefined; layer?: FileLayer } = {},
 ): Promise<void> {
-  const streams = adapterStreams(adapter, dtype);
+  await writeStreams(directory, adapter, adapterStreams(adapter, dtype), layer);
+}
+
+async function writeStreams(
+  directory: string,
+  settings: AdapterSettings,
+  streams: readonly WeightStream[],
+  layer: FileLayer,
+): Promise<void> {
   const replacement = new Replacement(directory, layer);
   try {
     const writer = new SafetensorsWriter(
@@ -270,7 +302,8 @@ export async function copyAdapter(
     );
     for (const { produce } of streams) await produce((name, data) => writer.write(name, data));
     writer.finish();
-    replacement.create(ADAPTER_CONFIG_FILE).write(formatSettings(adapter), 0);
+    // Last, as readers begin with it: a folder without it is no adapter.
+    replacement.create(ADAPTER_CONFIG_FILE).write(formatSettings(settings), 0);
     replacement.commit();
   } finally {
     replacement.close();

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a stored weight can become on its way into another file: the same bytes, another floating-point type, or NF4. A block
 // at a time, so that a weight of any size costs little memory. Run its tests: `npm test -- checkpoints/model-writer`.
+import { basename, dirname } from 'node:path';
 import { UserError } from '../errors.js';
 import { packedDeclarations, quantizePacked } from './bitsandbytes.js';
+import { type FileLayer, Replacement, systemFiles } from './files.js';
 import type { StoredTensor } from './model.js';
 import type { Piece, WeightStream } from './model-writer.js';
+import { SafetensorsWriter } from './safetensors.js';
 import { ELEMENT_TYPE, fromF32, type TensorData, toF32, type WeightType, weightType } from './tensor-file.js';
 
 /** Tensors as they are. */
@@ -42,6 +45,24 @@ export function quantizeStream(tensor: StoredTensor): WeightStream {
     declarations: packedDeclarations(tensor.name, tensor.shape),
     produce: (put) => quantizePacked(tensor.name, tensor.shape, weightType(tensor.dtype)!, blocksInF32(tensor), put),
   };
+}
+
+/** Writes one safetensors file of streams; an existing file stays until the new one is complete. */
+export async function streamSafetensors(
+  path: string,
+  streams: readonly WeightStream[],
+  layer: FileLayer = systemFiles,
+): Promise<void> {
+  const replacement = new Replacement(dirname(path), layer);
+  try {
+    const declarations = streams.flatMap((stream) => stream.declarations);
+    const writer = new SafetensorsWriter(replacement.create(basename(path)), declarations);
+    for (const { produce } of streams) await produce((name, data) => writer.write(name, data));
+    writer.finish();
+    replacement.commit();
+  } finally {
+    replacement.close();
+  }
 }
 
 /** The values of a dense tensor in f32, block by block. */

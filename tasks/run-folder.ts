@@ -21,15 +21,17 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import {
   ADAPTER_FILES,
-  type Adapter,
+  type AdapterTensorName,
   type ElementType,
   findRunState,
+  isAlive,
   openSafetensors,
   saveRunState,
-  writeAdapter,
+  streamAdapter,
+  streamSafetensors,
+  type WeightStream,
   writeFileAtomically,
   writeModel,
-  writeSafetensors,
 } from '../checkpoints/index.js';
 import type { Compute, Optimizer, TrainingEvent, TrainingRun, TrainingState, Values } from '../engine/index.js';
 import { UserError } from '../errors.js';
@@ -204,7 +206,11 @@ export function findResumePoint(run: string, checkpoint?: string): ResumePoint {
 }
 
 /** Puts the optimizer's states of a checkpoint in place. */
-export function restoreOptimizer(model: OpenedModel, optimizer: Optimizer, { folder }: ResumePoint): void {
+export function restoreOptimizer(
+  { llama: { device } }: OpenedModel,
+  optimizer: Optimizer,
+  { folder }: ResumePoint,
+): void {
   const path = join(folder, OPTIMIZER);
   const file = openSafetensors(path);
   try {
@@ -217,7 +223,11 @@ export function restoreOptimizer(model: OpenedModel, optimizer: Optimizer, { fol
           where: path,
         });
       }
-      model.llama.device.upload(tensor, file.read(name) as Values);
+      let at = 0;
+      for (const block of file.blocks(name) as Iterable<Values>) {
+        device.upload(device.view(tensor, at, [block.length]), block);
+        at += block.length;
+      }
     }
   } finally {
     file.close();
@@ -226,16 +236,21 @@ export function restoreOptimizer(model: OpenedModel, optimizer: Optimizer, { fol
 
 const STATE_TYPES: Record<string, ElementType> = { f32: 'F32', u8: 'U8' };
 
-async function writeOptimizer(model: OpenedModel, optimizer: Optimizer, path: string): Promise<void> {
-  const tensors = new Map<string, { dtype: ElementType; shape: readonly number[]; data: Values }>();
-  for (const { name, tensor } of optimizer.tensors()) {
-    tensors.set(name, {
-      dtype: STATE_TYPES[tensor.dtype]!,
-      shape: tensor.shape,
-      data: await model.llama.device.download(tensor),
-    });
-  }
-  writeSafetensors(path, tensors);
+/** Elements of a state that are copied at a time: all states of a group are one tensor. */
+const PIECE = 1 << 20;
+
+async function writeOptimizer({ llama: { device } }: OpenedModel, optimizer: Optimizer, path: string): Promise<void> {
+  const streams = optimizer.tensors().map(
+    ({ name, tensor }): WeightStream => ({
+      declarations: [{ name, dtype: STATE_TYPES[tensor.dtype]!, shape: tensor.shape }],
+      async produce(put) {
+        for (let at = 0; at < tensor.size; at += PIECE) {
+          put(name, await device.download(device.view(tensor, at, [Math.min(PIECE, tensor.size - at)])));
+        }
+      },
+    }),
+  );
+  await streamSafetensors(path, streams);
 }
 
 /** @param dtype of a whole model; default: that of the model it began as */
@@ -249,13 +264,11 @@ async function writeTrained(model: OpenedModel, recipe: Recipe, folder: string, 
     for (const file of beside) copyFileSync(join(files.directory, file), join(folder, file));
     return ['config.json', 'model.safetensors', ...beside];
   }
-  const settings = llama.adapter!;
-  const adapter: Adapter = { ...settings, targets: [...settings.targets], baseModel: recipe.model, tensors: new Map() };
-  for (const { name, shape, value } of parameters!.list) {
-    const tensor = { shape: shape as [number, number], data: await device.download(value) };
-    adapter.tensors.set(name as `layers.${number}.q.A`, tensor);
-  }
-  writeAdapter(folder, adapter);
+  const settings = { ...llama.adapter!, targets: [...llama.adapter!.targets], baseModel: recipe.model };
+  const shapes = parameters!.list.map(
+    ({ name, shape }) => [name as AdapterTensorName, shape as [number, number]] as const,
+  );
+  await streamAdapter(folder, settings, new Map(shapes), (name) => device.download(parameters!.get(name).value));
   return [...ADAPTER_FILES];
 }
 
@@ -276,13 +289,4 @@ function ownerOf(lock: string): [pid?: string, host?: string] {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10); // milliseconds: it may be writing just now
   }
   return [];
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Replacing files: at every call that can fail, the directory holds all the old files or all the new ones.
+import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { openFile, Replacement, readTextFile } from '../../checkpoints/files.js';
 import { type FileLayer, systemFiles, writeFileAtomically } from '../../checkpoints/index.js';
-import { suite } from '../support/harness.js';
+import { projectRoot, suite } from '../support/harness.js';
 import { contents, faultyLayer, inDirectory, throwsUserError } from './support.js';
 
 const test = suite('checkpoints/files');
@@ -116,6 +117,26 @@ test('several files, killed at any call: never a mix of old and new, and the old
         assert.ok(old.includes(OLD.weights) && old.includes(OLD.config), `killed at call ${n}`);
       }
     });
+  });
+});
+
+test('what a killed process left is gone after the next writing, what living ones and other machines write stays', () => {
+  inDirectory((directory) => {
+    const path = join(directory, 'file');
+    const script = `
+      const { Replacement } = await import(${JSON.stringify(join(projectRoot, 'dist', 'checkpoints', 'files.js'))});
+      new Replacement(${JSON.stringify(directory)}).create('other').write('half', 0);
+      process.kill(process.pid, 'SIGKILL');`;
+    const { signal, stderr } = spawnSync(process.execPath, ['--input-type=module', '--eval', script]);
+    assert.is(signal, 'SIGKILL', String(stderr));
+    const [left] = readdirSync(directory);
+    assert.match(left!, /^\.other\.[0-9a-f]{8}-\d+-[0-9a-f]{8}\.tmp$/);
+    const mine = new Replacement(directory).create('file').temporary; // of a writer that lives: this process
+    const elsewhere = left!.replace(/\.[0-9a-f]{8}-/, '.00000000-');
+    writeFileSync(join(directory, elsewhere), 'half');
+    writeFileSync(join(directory, '.notes.tmp'), 'of someone else');
+    writeFileAtomically(path, 'whole');
+    assert.equal(readdirSync(directory).sort(), ['.notes.tmp', elsewhere, basename(mine), 'file'].sort());
   });
 });
 

@@ -17,7 +17,7 @@ import {
 import { randomStart } from '../../engine/index.js';
 import { suite } from '../support/harness.js';
 import { TINY_CONFIG, writeTinyModel } from '../support/tiny.js';
-import { contents as bytesIn, faultyLayer, inDirectory, throwsUserError } from './support.js';
+import { abandonTemporaries, contents as bytesIn, faultyLayer, inDirectory, throwsUserError } from './support.js';
 
 const test = suite('checkpoints/model-writer');
 
@@ -126,6 +126,7 @@ test('killed or out of space at any call: never a model until it is whole, and t
       const [outcome] = await Promise.allSettled([writeModelDirectory(output, { ...options, layer })]);
       if (outcome!.status === 'fulfilled' && layer.calls <= call) break;
       if (outcome!.status === 'rejected') {
+        abandonTemporaries(output);
         assert.not.ok(existsSync(join(output, 'config.json')) && existsSync(join(output, 'unfinished.json')) === false);
         if (!existsSync(join(output, 'config.json'))) throwsUserError(() => openModel(output), {});
         resumed += (await writeModelDirectory(output, options)).resumed;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the tests of checkpoints/ share: a temporary directory, a file layer that fails at a chosen call, malformed files, and
 // a closer look at errors.
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
@@ -64,6 +64,15 @@ export function faultyLayer(n: number, duration: 'once' | 'after', code = 'ENOSP
     });
   }
   return layer;
+}
+
+/** Makes the files that this process was writing in a folder those of one that is gone: as if it had been killed. */
+export function abandonTemporaries(directory: string): void {
+  const GONE = 4_194_305; // above the largest that Linux gives
+  for (const name of existsSync(directory) ? readdirSync(directory) : []) {
+    const abandoned = name.replace(new RegExp(`-${process.pid}-([0-9a-f]+\\.tmp)$`), `-${GONE}-$1`);
+    if (abandoned !== name) renameSync(join(directory, name), join(directory, abandoned));
+  }
 }
 
 /** Runs `body`, which must throw a UserError whose four parts match. Returns the error. */

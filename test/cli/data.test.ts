@@ -92,6 +92,11 @@ test('an import that is killed leaves nothing that passes for one, and can be ma
     assert.ok(killed > 0);
     const whole = existsSync(join(folder, 'rows', 'import.json')) ? 0 : (await tacotune(args, folder)).code;
     assert.is(whole, 0);
+    assert.equal(
+      readdirSync(join(folder, 'rows')).filter((name) => name.endsWith('.tmp')),
+      [],
+      'nothing of the killed ones',
+    );
     assert.match((await tacotune(['data', 'stats', 'rows'], folder)).stdout, /\nNepali +20000 /);
   });
 });
