@@ -17,6 +17,7 @@ import {
   randomStart,
   TfjsDevice,
 } from '../engine/index.js';
+import { registerTfjsOps } from '../kernels/index.js';
 import { Random } from '../test/ops/random.js';
 import { BATCHES, followGoldenRun } from '../test/support/golden-training.js';
 import { describeMachine, machineLine, record, root } from './machine.js';
@@ -87,8 +88,14 @@ function tensorFlowVersion({ tf }: LoadedTensorFlow): string {
 
 /** A micro-batch of a QLoRA step, forward and backward, on each device in turn. */
 async function measureSteps(loaded: LoadedTensorFlow, quantization: Quantization, rounds: number) {
-  const subjects = [new CpuDevice({ compute: 'f32' }), new TfjsDevice(loaded, { compute: 'f32' })].map((device) => ({
-    device: device.name,
+  const devices: [name: string, device: Device][] = [
+    ['cpu', new CpuDevice({ compute: 'f32' })],
+    ['tfjs', new TfjsDevice(loaded, { compute: 'f32' })],
+  ];
+  if (quantization === 'nf4' && registerTfjsOps().built)
+    devices.push(['tfjs, without our op', new TfjsDevice(loaded, { compute: 'f32', customOps: false })]);
+  const subjects = devices.map(([name, device]) => ({
+    device: name,
     step: prepareStep(device, quantization),
     wall: [] as number[],
     cpu: [] as number[],

@@ -32,9 +32,11 @@ export const loadingOptions = {
     .default('auto')
     .describe('what inputs of matrix products are rounded to; auto: bf16 where the device multiplies it'),
   device: z
-    .enum(['auto', 'cpu', 'cuda'])
+    .enum(['auto', 'cpu', 'cuda', 'tfjs'])
     .default('auto')
-    .describe('where to compute; auto: on an NVIDIA GPU where one can be used, else on the processor'),
+    .describe(
+      'where to compute; auto: on an NVIDIA GPU where one can be used, else on the processor; tfjs: over TensorFlow.js, which you install',
+    ),
   threads: z.int().min(0).default(0).describe('threads of the kernels; 0: one per core'),
 };
 

@@ -68,9 +68,11 @@ export const recipeSchema = z.strictObject({
     .default('auto')
     .describe('what inputs of matrix products are rounded to; auto: bf16 where the device multiplies it'),
   device: z
-    .enum(['auto', 'cpu', 'cuda'])
+    .enum(['auto', 'cpu', 'cuda', 'tfjs'])
     .default('auto')
-    .describe('where the run computes; auto: on an NVIDIA GPU where one can be used, else on the processor'),
+    .describe(
+      'where the run computes; auto: on an NVIDIA GPU where one can be used, else on the processor; tfjs: over TensorFlow.js, which you install',
+    ),
   threads: z.int().min(0).default(0).describe('threads of the kernels; 0: one per core'),
   seed: z.int().min(0).default(0).describe('of the adapter, the order of the data and dropout'),
   memoryGiB: z.number().positive().optional().describe('memory the run may use; default: what is available'),

@@ -1,14 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where a run computes and with which numbers: what was asked for, what this machine has, and the reason, in words, of every
 // choice that was left to us.
-import { type Compute, CpuDevice, CudaDevice, type Device, OutOfGpuMemory, preferredCompute } from '../engine/index.js';
+import {
+  type Compute,
+  CpuDevice,
+  CudaDevice,
+  type Device,
+  findTensorFlow,
+  loadTensorFlow,
+  OutOfGpuMemory,
+  preferredCompute,
+  TfjsDevice,
+} from '../engine/index.js';
 import { UserError } from '../errors.js';
 import { findGpus, native } from '../kernels/index.js';
 
 /** Bytes as people read them: 21.5 GiB. */
 export const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 
-export type DeviceName = 'cpu' | 'cuda';
+export type DeviceName = 'cpu' | 'cuda' | 'tfjs';
 
 /** What may be asked for. */
 export interface PlaceRequest {
@@ -27,10 +37,11 @@ export interface Place {
   computeReason: string;
 }
 
-/** @throws UserError when a GPU is asked for and none can be used */
+/** @throws UserError when a GPU or TensorFlow.js is asked for and none can be used */
 export function resolvePlace({ device = 'auto', compute = 'auto' }: PlaceRequest): Place {
   const where = resolveDevice(device);
   if (compute !== 'auto') return { ...where, compute, computeReason: 'asked for' };
+  if (where.device === 'tfjs') return { ...where, compute: 'f32', computeReason: 'TensorFlow.js has no other' };
   if (where.device === 'cuda') return { ...where, compute: 'bf16', computeReason: 'tensor cores multiply bf16' };
   const { compute: preferred, reason } = preferredCompute();
   return { ...where, compute: preferred, computeReason: reason };
@@ -38,6 +49,10 @@ export function resolvePlace({ device = 'auto', compute = 'auto' }: PlaceRequest
 
 function resolveDevice(wanted: DeviceName | 'auto'): Pick<Place, 'device' | 'deviceReason'> {
   if (wanted === 'cpu') return { device: 'cpu', deviceReason: 'asked for' };
+  if (wanted === 'tfjs') {
+    const { packageName, version, backend } = findTensorFlow();
+    return { device: 'tfjs', deviceReason: `${packageName} ${version}, backend ${backend}` };
+  }
   const { gpus, missing } = findGpus();
   if (missing === undefined) {
     const { name, memoryBytes } = gpus[0]!;
@@ -62,14 +77,15 @@ export async function makeDevice(
   { threads, pagedOptimizer }: DeviceSettings = {},
 ): Promise<Device> {
   if (threads) native().setThreads(threads);
+  if (device === 'tfjs') return new TfjsDevice(await loadTensorFlow(), { compute });
   return device === 'cuda'
     ? new CudaDevice({ compute, pagedOptimizer: pagedOptimizer ?? false })
     : new CpuDevice({ compute });
 }
 
-/** What the kernels are, for reports: an instruction set and threads, or a GPU. */
+/** What the kernels are, for reports: an instruction set and threads, a GPU, or a package. */
 export function kernelsOf({ device, deviceReason }: Place): string {
-  return device === 'cuda' ? deviceReason : `${native().instructionSet()}, ${native().threads()} threads`;
+  return device !== 'cpu' ? deviceReason : `${native().instructionSet()}, ${native().threads()} threads`;
 }
 
 /** An error that the GPU's memory did not suffice, with what was held and what was planned; any other as it is. */

@@ -10,12 +10,16 @@ import {
   planRun,
   planWithin,
   type RunPlan,
+  type ScratchRule,
+  type StoredType,
   type TrainingSettings,
+  tfjsScratch,
+  type WeightName,
 } from '../engine/index.js';
 import { native, openGpu } from '../kernels/index.js';
 import type { Recipe } from '../recipes/index.js';
 import { dataMemory } from './data-memory.js';
-import type { Place } from './place.js';
+import type { DeviceName, Place } from './place.js';
 
 /** What a plan must know of a model: no weights. */
 export interface ModelShape {
@@ -66,16 +70,18 @@ export async function planOf(
   { totalSteps = 1, memory }: { totalSteps?: number; memory: MemoryBudget },
 ): Promise<PlannedRun> {
   const settings = trainingSettings(recipe, totalSteps);
+  // TensorFlow.js holds 16-bit weights as f32.
+  const held = (type: StoredType) => (device === 'tfjs' && (type === 'bf16' || type === 'f16') ? 'f32' : type);
   const request = {
     config,
-    storedAs,
+    storedAs: typeof storedAs === 'function' ? (name: WeightName) => held(storedAs(name)) : held(storedAs),
     quantization: recipe.quantize,
     adapter: adapterSettings(recipe),
     compute,
     B: recipe.batch.rows,
     T: recipe.batch.context,
     settings,
-    scratchOf: device === 'cuda' ? cudaScratch() : cpuScratch(native().threads()),
+    scratchOf: scratchOf(device),
   };
   const budget = memory.budgetBytes - heldBytes(memory);
   const within = async (pagedOptimizer: boolean): Promise<PlannedRun> => {
@@ -90,6 +96,11 @@ export async function planOf(
   const { paged } = recipe.optimizer;
   const planned = await within(device === 'cuda' && paged === 'on');
   return planned.fits || device !== 'cuda' || paged !== 'auto' ? planned : within(true);
+}
+
+function scratchOf(device: DeviceName): ScratchRule {
+  if (device === 'cuda') return cudaScratch();
+  return device === 'tfjs' ? tfjsScratch() : cpuScratch(native().threads());
 }
 
 export interface MemoryBudget {
@@ -110,6 +121,9 @@ const USABLE_SHARE = 0.9;
 /** What JavaScript's heap and compiled code grow by in a run: 2 to 20 MiB measured, more where text is cut into tokens. */
 const HEAP_GROWTH = 8 * 2 ** 20;
 
+/** What TensorFlow takes before any tensor, 360 MiB measured; it is loaded after the budget is made. */
+const TENSORFLOW = 360 * 2 ** 20;
+
 /** What a recipe allows, or most of what is free; and what this process holds besides the run. Ask before the model is opened. */
 export async function memoryBudget(
   recipe: Recipe,
@@ -122,7 +136,7 @@ export async function memoryBudget(
     const available = memoryGiB === undefined ? totalBytes : Math.min(totalBytes, memoryGiB * 2 ** 30);
     return { budgetBytes: available, runtimeBytes: totalBytes - freeBytes, dataBytes: 0 };
   }
-  const runtimeBytes = process.memoryUsage.rss() + HEAP_GROWTH;
+  const runtimeBytes = process.memoryUsage.rss() + HEAP_GROWTH + (device === 'tfjs' ? TENSORFLOW : 0);
   const budgetBytes =
     memoryGiB === undefined ? runtimeBytes + USABLE_SHARE * process.availableMemory() : memoryGiB * 2 ** 30;
   return { budgetBytes, runtimeBytes, dataBytes: await dataMemory(recipe, config.vocabularySize) };

@@ -31,4 +31,12 @@ export {
 export { type OpTotal, type PlanCounters, type PlanDevice, planDevice, type ScratchRule, totalFlops } from './plan.js';
 export { type OpCall, type ProfileDevice, profileDevice } from './profile.js';
 export { cpuScratch, cudaScratch } from './scratch.js';
-export { type LoadedTensorFlow, loadTensorFlow, TfjsDevice, type TfjsDeviceOptions } from './tfjs/index.js';
+export {
+  type FoundTensorFlow,
+  findTensorFlow,
+  type LoadedTensorFlow,
+  loadTensorFlow,
+  TfjsDevice,
+  type TfjsDeviceOptions,
+  tfjsScratch,
+} from './tfjs/index.js';

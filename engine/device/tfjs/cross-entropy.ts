@@ -5,7 +5,7 @@ import { scaled } from './linear.js';
 import type { T, Tf } from './memory.js';
 
 /** Logits that exist at a time, each of them in a few tensors. */
-const LOGITS = 1 << 23;
+export const LOGITS = 1 << 23;
 const NO_TARGET = -100;
 
 export interface HeadGradients {
@@ -32,10 +32,10 @@ export function crossEntropy(tf: Tf, inp: T, weight: T, labels: Int32Array, grad
   const chunks: HeadResult[] = [];
   for (let start = 0; start < rows.length; start += size) {
     const chunk = rows.slice(start, start + size);
-    const targets = chunk.map((m) => labels[m]!);
+    const targets = Float32Array.from(chunk, (m) => labels[m]!);
     const result = tf.tidy((): HeadResult => {
       const x = tf.gather(inp, tf.tensor1d(chunk, 'int32'));
-      return headOf(tf, x, weight, tf.tensor1d(targets, 'int32'), gradients);
+      return headOf(tf, x, weight, tf.tensor1d(targets), gradients);
     });
     chunks.push(result);
   }
@@ -58,15 +58,15 @@ export function crossEntropy(tf: Tf, inp: T, weight: T, labels: Int32Array, grad
   };
 }
 
-/** The same of rows that all have a target; labels (M) int32. */
+/** The same of rows that all have a target; labels (M) as f32, which a GPU compares by itself. */
 export function headOf(tf: Tf, inp: T, weight: T, labels: T, gradients?: HeadGradients): HeadResult {
   const logits = tf.matMul(inp, weight, false, true);
   const lse = tf.logSumExp(logits, -1);
-  const picked = tf.gather(logits, tf.expandDims(labels, -1) as never, 1, 1);
-  const loss = tf.sub(lse, tf.reshape(picked, [-1]));
+  const isLabel = tf.equal(tf.expandDims(labels, -1), tf.range(0, weight.shape[0]!)); // (M,V)
+  const loss = tf.sub(lse, tf.sum(tf.where(isLabel, logits, tf.scalar(0)), -1));
   if (!gradients) return { loss };
   const softmax = tf.exp(tf.sub(logits, tf.expandDims(lse, -1)));
-  const dlogits = tf.sub(softmax, tf.oneHot(labels as never, weight.shape[0]!, 1, 0, 'float32'));
+  const dlogits = tf.sub(softmax, tf.cast(isLabel, 'float32'));
   return {
     loss,
     dinp: scaled(tf, tf.matMul(dlogits, weight), gradients.scale),

@@ -29,6 +29,7 @@ import {
   rmsnormForward,
   rmsnormWeightBackward,
   rope,
+  sumOf,
   swigluBackward,
   swigluForward,
 } from './elementwise.js';
@@ -36,7 +37,7 @@ import { linearBackward, linearForward, linearWeightBackward } from './linear.js
 import type { LoadedTensorFlow } from './load.js';
 import { bytesOf, intsOf, packedOf, type T } from './memory.js';
 import { ABSMAX_UNIT, CODES_UNIT, LookupCodec, type Nf4Codec, type Nf4Parts } from './nf4.js';
-import { customOps } from './nf4-ops.js';
+import { customOpCodec } from './nf4-ops.js';
 import { adamw, adamw8bit } from './optimizer.js';
 import { keepMask } from './philox.js';
 import { decodeWeight, quantizeNf4 } from './quantization.js';
@@ -44,6 +45,8 @@ import { handle, TfjsMemory } from './tensors.js';
 
 export interface TfjsDeviceOptions {
   compute: Compute;
+  /** Decode 4-bit weights by our ops where they are built; default true. */
+  customOps?: boolean;
 }
 
 export class TfjsDevice extends TfjsMemory implements Device {
@@ -52,7 +55,7 @@ export class TfjsDevice extends TfjsMemory implements Device {
   readonly #nf4: Nf4Codec;
 
   /** @throws UserError where another compute type than f32 is asked for */
-  constructor(loaded: LoadedTensorFlow, { compute }: TfjsDeviceOptions) {
+  constructor(loaded: LoadedTensorFlow, { compute, customOps = true }: TfjsDeviceOptions) {
     if (compute !== 'f32') {
       throw new UserError({
         expected: 'compute: f32 on the tfjs device, since TensorFlow.js has no other floating type',
@@ -61,7 +64,7 @@ export class TfjsDevice extends TfjsMemory implements Device {
       });
     }
     super(loaded.tf);
-    this.#nf4 = customOps(loaded) ?? new LookupCodec(loaded.tf);
+    this.#nf4 = (customOps ? customOpCodec(loaded) : undefined) ?? new LookupCodec(loaded.tf);
   }
 
   adoptWeight(values: WeightValues): Dense {
@@ -278,11 +281,11 @@ export class TfjsDevice extends TfjsMemory implements Device {
 
   sum(out: F32, inp: F32): void {
     // The old value joins the sum, so that it is rounded once.
-    this.run(() => this.write(out, this.tf.sum(this.tf.concat([this.flat(out), this.flat(inp)]))));
+    this.run(() => this.write(out, sumOf(this.tf, this.tf.concat([this.flat(out), this.flat(inp)]))));
   }
 
   sumOfSquares(out: F32, inp: F32): void {
-    this.run(() => this.write(out, this.tf.sum(this.tf.square(this.flat(inp)))));
+    this.run(() => this.write(out, sumOf(this.tf, this.tf.square(this.flat(inp)))));
   }
 
   adamw(param: F32, grad: F32, m: F32, v: F32, settings: AdamwSettings): void {

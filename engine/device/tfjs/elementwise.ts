@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Embedding, norms, rotation, the gated unit and dropout over TensorFlow.js: forward and backward of each side by side, as
+// Embedding, norms, rotation, the gated unit, dropout and whole sums over TensorFlow.js: forward and backward of each side by side, as
 // functions of tensors alone. They run within a `tf.tidy` of the caller's. Derivations stand in kernels/reference/.
 import type { T, Tf } from './memory.js';
 
@@ -58,3 +58,16 @@ export function swigluBackward(tf: Tf, dout: T, gate: T, up: T): { dgate: T; dup
 
 /** keep: bool of x's shape. */
 export const dropout = (tf: Tf, x: T, keep: T, p: number): T => tf.where(keep, tf.div(x, 1 - p), tf.zerosLike(x));
+
+// ---- the sum of all elements ---------------------------------------------------------------------------------------------
+
+const ROW = 1024;
+
+/** Of x (n), in rows and then of the rows: a backend that adds f32 one by one (wasm) would lose digits over a million. */
+export function sumOf(tf: Tf, x: T): T {
+  if (x.size === 0) return tf.scalar(0);
+  const whole = Math.floor(x.size / ROW) * ROW;
+  if (whole === 0) return tf.sum(x);
+  const rows = tf.sum(tf.reshape(tf.slice(x, [0], [whole]), [-1, ROW]), -1);
+  return sumOf(tf, whole === x.size ? rows : tf.concat([rows, tf.slice(x, [whole], [x.size - whole])]));
+}

@@ -7,13 +7,17 @@ import { dirname, join } from 'node:path';
 import { UserError } from '../../../errors.js';
 import type { Tf } from './memory.js';
 
-export interface LoadedTensorFlow {
-  readonly tf: Tf;
+export interface FoundTensorFlow {
   readonly packageName: string;
+  readonly version: string;
   /** Directory of the package. */
   readonly directory: string;
   /** 'tensorflow' (native), 'wasm' or 'cpu' (JavaScript). */
   readonly backend: string;
+}
+
+export interface LoadedTensorFlow extends FoundTensorFlow {
+  readonly tf: Tf;
 }
 
 /** Those with a native binding. */
@@ -25,23 +29,21 @@ const PLAIN_BACKENDS = {
   cpu: '@tensorflow/tfjs-backend-cpu',
 };
 
+/** Where packages are looked for: from here, and from the working directory. */
+const FOLDERS = [import.meta.dirname, process.cwd()];
+
 /**
- * Loads the first of the packages that is found from one of `folders` (default: from here and from the working directory), and
- * makes its backend the current one.
- * @throws UserError where none is there, or the first one found does not work
+ * The first of the packages that is found from one of `folders`. Loads nothing.
+ * @throws UserError where none is there, or a plain one has no backend beside it
  */
-export async function loadTensorFlow(folders = [import.meta.dirname, process.cwd()]): Promise<LoadedTensorFlow> {
+export function findTensorFlow(folders: readonly string[] = FOLDERS): FoundTensorFlow {
   for (const packageName of [...NODE_PACKAGES, ...PLAIN_PACKAGES]) {
     for (const folder of folders) {
       const manifest = resolve(folder, `${packageName}/package.json`);
       if (manifest === undefined) continue;
       const directory = dirname(manifest);
-      const { tf, backend } = NODE_PACKAGES.includes(packageName)
-        ? { tf: requireNodePackage(packageName, directory), backend: 'tensorflow' }
-        : requirePlainPackage(packageName, directory);
-      tf.env().set('PROD', true); // no advice on standard error to install another package
-      if (!(await tf.setBackend(backend))) throw broken(packageName, directory, `backend '${backend}' does not start`);
-      return { tf, packageName, directory, backend };
+      const { version } = requireFrom(directory, manifest) as { version: string };
+      return { packageName, version, directory, backend: backendOf(packageName, directory) };
     }
   }
   throw new UserError({
@@ -50,6 +52,40 @@ export async function loadTensorFlow(folders = [import.meta.dirname, process.cwd
     where: `node_modules seen from ${folders.join(' and ')}`,
     remedy: `npm install ${NODE_PACKAGES[1]} (or ${NODE_PACKAGES[0]}), or leave 'device' out: cpu needs no further package`,
   });
+}
+
+function backendOf(packageName: string, directory: string): string {
+  if (NODE_PACKAGES.includes(packageName)) return 'tensorflow';
+  const found = Object.entries(PLAIN_BACKENDS).find(([, name]) => resolve(directory, name) !== undefined);
+  if (found) return found[0];
+  throw broken(packageName, directory, `no backend beside it (${Object.values(PLAIN_BACKENDS).join(', ')})`);
+}
+
+/**
+ * Loads what `findTensorFlow` finds and makes its backend the current one.
+ * @throws UserError where none is found, or the first one does not work
+ */
+export async function loadTensorFlow(folders: readonly string[] = FOLDERS): Promise<LoadedTensorFlow> {
+  const found = findTensorFlow(folders);
+  const { packageName, directory, backend } = found;
+  const tf = requireTensorFlow(found);
+  tf.env().set('PROD', true); // no advice on standard error to install another package
+  if (!(await tf.setBackend(backend))) throw broken(packageName, directory, `backend '${backend}' does not start`);
+  return { ...found, tf };
+}
+
+function requireTensorFlow({ packageName, directory, backend }: FoundTensorFlow): Tf {
+  try {
+    if (backend === 'tensorflow') {
+      restoreUtil(directory);
+      process.env['TF_CPP_MIN_LOG_LEVEL'] ??= '1'; // most of what TensorFlow says on standard error
+    }
+    const tf = requireFrom(directory, directory) as Tf;
+    if (backend !== 'tensorflow') requireFrom(directory, PLAIN_BACKENDS[backend as keyof typeof PLAIN_BACKENDS]);
+    return tf;
+  } catch (error) {
+    throw broken(packageName, directory, error instanceof Error ? error.message : String(error), error);
+  }
 }
 
 /** The path of a file of a package, as Node finds it from a folder. */
@@ -65,33 +101,11 @@ function requireFrom(directory: string, packageName: string): unknown {
   return createRequire(join(directory, 'here.js'))(packageName);
 }
 
-function requireNodePackage(packageName: string, directory: string): Tf {
-  restoreUtil(directory);
-  try {
-    return requireFrom(directory, directory) as Tf;
-  } catch (error) {
-    throw broken(packageName, directory, error instanceof Error ? error.message : String(error), error);
-  }
-}
-
 /** tfjs-node calls two functions of node:util that Node 23 has removed. Its files see what is put back here. */
 function restoreUtil(directory: string): void {
   const util = requireFrom(directory, 'node:util') as Record<string, unknown>;
   util['isNullOrUndefined'] ??= (value: unknown) => value === null || value === undefined;
   util['isArray'] ??= Array.isArray;
-}
-
-function requirePlainPackage(packageName: string, directory: string): { tf: Tf; backend: string } {
-  const found = Object.entries(PLAIN_BACKENDS).find(([, name]) => resolve(directory, name) !== undefined);
-  if (!found)
-    throw broken(packageName, directory, `no backend beside it (${Object.values(PLAIN_BACKENDS).join(', ')})`);
-  try {
-    const tf = requireFrom(directory, directory) as Tf;
-    requireFrom(directory, found[1]);
-    return { tf, backend: found[0] };
-  } catch (error) {
-    throw broken(packageName, directory, error instanceof Error ? error.message : String(error), error);
-  }
 }
 
 function broken(packageName: string, directory: string, found: string, cause?: unknown): UserError {

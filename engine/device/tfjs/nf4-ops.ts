@@ -21,7 +21,7 @@ interface NativeBackend {
 const FEW_ROWS = 1;
 
 /** The codec over our ops, or nothing where they are not built or the backend is none of TensorFlow's. */
-export function customOps({ tf, backend }: LoadedTensorFlow): Nf4Codec | undefined {
+export function customOpCodec({ tf, backend }: LoadedTensorFlow): Nf4Codec | undefined {
   if (backend !== 'tensorflow') return undefined;
   const { built, hasCuda } = registerTfjsOps();
   const native = tf.backend() as unknown as NativeBackend;

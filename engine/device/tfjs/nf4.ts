@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Frozen 4-bit weights over the ops that TensorFlow.js has: packed at rest, four bytes to an int32, and decoded for each product
-// by looking up each byte's pair of values. Products and sums are separate ops, so each is rounded to f32 by itself, as
+// Frozen 4-bit weights over the ops that TensorFlow.js has: packed at rest, three bytes to an f32, and decoded for each product
+// by looking up each byte's pair of values. Three, because f32 is exact below 2^24 and all backends divide it alike (wasm
+// divides int32 as f32, and TensorFlow keeps int32 in host memory even on a GPU). Products and sums are separate ops, so each is rounded to f32 by itself, as
 // kernels/quant.h asks. Where the addon of kernels/tfjs/ is built, its ops take over: see nf4-ops.ts.
 import { NESTED_BLOCK, NF4_BLOCK } from '../device.js';
 import { PackedBytes, type T, type Tf } from './memory.js';
@@ -42,42 +43,48 @@ export class LookupCodec implements Nf4Codec {
   }
 
   pack(bytes: Uint8Array, unit: number): PackedBytes {
-    const padded = new Uint8Array(Math.ceil(bytes.length / unit) * unit);
-    padded.set(bytes);
-    const tensor = this.tf.keep(this.tf.tensor1d(new Int32Array(padded.buffer), 'int32'));
-    const unpack = () => {
-      const words = tensor.dataSync() as Int32Array;
-      return new Uint8Array(words.buffer, words.byteOffset, bytes.length).slice();
-    };
-    return new PackedBytes(tensor, bytes.length, unpack);
+    const whole = Math.ceil(bytes.length / unit) * unit; // zeros stand for the rest of a short last block
+    const words = new Float32Array(Math.ceil(whole / 3));
+    for (let i = 0; i < words.length; i++) {
+      const byte = (j: number) => bytes[3 * i + j] ?? 0;
+      words[i] = byte(0) + 256 * byte(1) + 65536 * byte(2);
+    }
+    const tensor = this.tf.keep(this.tf.tensor1d(words));
+    return new PackedBytes(tensor, bytes.length, () => {
+      const held = tensor.dataSync() as Float32Array;
+      return Uint8Array.from({ length: bytes.length }, (_, i) => held[Math.floor(i / 3)]! / 256 ** (i % 3));
+    });
   }
 
   decode({ shape, codes, absmaxCodes, absmax, absmaxOffset }: Nf4Parts): T {
     const { tf } = this;
     const n = shape[0] * shape[1];
     const blocks = Math.ceil(n / NF4_BLOCK);
-    const values = tf.reshape(tf.gather(this.#pairs, this.#bytesOf(codes.tensor) as never), [blocks, NF4_BLOCK]);
+    const pairs = tf.gather(this.#pairs, this.#bytesOf(codes.tensor) as never);
     let scales = absmax;
     if (absmaxCodes.count > 0) {
       const steps = tf.gather(this.#map, this.#bytesOf(absmaxCodes.tensor) as never);
-      const nested = tf.mul(tf.reshape(steps, [-1, NESTED_BLOCK]), tf.reshape(absmax, [-1, 1]));
-      scales = tf.slice(tf.reshape(tf.add(nested, absmaxOffset), [-1]), [0], [blocks]);
+      const whole = this.#first(steps, absmax.size * NESTED_BLOCK);
+      const nested = tf.mul(tf.reshape(whole, [-1, NESTED_BLOCK]), tf.reshape(absmax, [-1, 1]));
+      scales = this.#first(tf.add(nested, absmaxOffset), blocks);
     }
-    const weight = tf.reshape(tf.mul(values, tf.reshape(scales, [blocks, 1])), [-1]);
-    return tf.reshape(n === weight.size ? weight : tf.slice(weight, [0], [n]), [...shape]);
+    const values = tf.reshape(this.#first(pairs, blocks * NF4_BLOCK), [blocks, NF4_BLOCK]);
+    return tf.reshape(this.#first(tf.mul(values, tf.reshape(scales, [blocks, 1])), n), [...shape]);
   }
 
-  /** The bytes of words, as int32. A word less 256 times its floored quotient is its lowest byte, for negative ones too. */
+  /** The first `count` elements, flat. */
+  #first(x: T, count: number): T {
+    const flat = this.tf.reshape(x, [-1]);
+    return flat.size === count ? flat : this.tf.slice(flat, [0], [count]);
+  }
+
+  /** The bytes of words, as int32: a word less 256 times its floored quotient is its lowest one. */
   #bytesOf(words: T): T {
     const { tf } = this;
-    const radix = tf.scalar(256, 'int32');
-    const bytes: T[] = [];
-    let rest = words;
-    for (let i = 0; i < 4; i++) {
-      const quotient = tf.floorDiv(rest, radix);
-      bytes.push(tf.sub(rest, tf.mul(quotient, radix)));
-      rest = quotient;
-    }
-    return tf.reshape(tf.stack(bytes, -1), [-1]);
+    const high = tf.floor(tf.mul(words, 2 ** -16));
+    const rest = tf.sub(words, tf.mul(high, 2 ** 16));
+    const middle = tf.floor(tf.mul(rest, 2 ** -8));
+    const low = tf.sub(rest, tf.mul(middle, 2 ** 8));
+    return tf.cast(tf.reshape(tf.stack([low, middle, high], -1), [-1]), 'int32');
   }
 }
