@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Behind gpu.h: operands checked against what was given out, ops enqueued, errors with codes.
 #include "gpu.h"
 
 #include <array>

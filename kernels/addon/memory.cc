@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Behind memory.h: everything handed out, by address and id, freed by whoever comes first.
 #include "memory.h"
 
 #include <sys/mman.h>

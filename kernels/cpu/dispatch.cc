@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Behind dispatch.h: the implementations, best first, as the processor says what it has.
 #include "dispatch.h"
 
 namespace tacotune {

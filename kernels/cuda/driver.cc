@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Behind driver.h: opens the library, checks its version, and names what is missing.
 #include "driver.h"
 
 #include <cstdlib>

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Behind gpu.h: streams and their order, staged copies, scratch memory, launches by name, errors that name their op.
 #include "gpu.h"
 
 #include <algorithm>

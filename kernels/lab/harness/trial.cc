@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Behind trial.h: comparing, summing up, and what a card could do.
 #include "trial.h"
 
 #include <cstdlib>
