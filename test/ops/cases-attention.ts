@@ -5,10 +5,11 @@ import { native } from '../../kernels/index.js';
 import { given, type OpTable, table, written } from './op-table.js';
 import type { Random } from './random.js';
 
-/** How `starts` is filled: 0 all keys, 1 packed segments, 2 padding in front (a padded query sees itself alone). */
+/** How `starts` is filled: 0 all keys, 1 packed segments, 2 padding in front (a padded query sees itself alone), 3 all but key 0. */
 const CAUSAL = 0;
 const PACKED = 1;
 const PADDED = 2;
+const SECOND = 3;
 
 function makeStarts(B: number, Tq: number, Tk: number, mask: number, random: Random): Int32Array {
   const starts = new Int32Array(B * Tq);
@@ -19,7 +20,8 @@ function makeStarts(B: number, Tq: number, Tk: number, mask: number, random: Ran
       if (mask === PACKED && random.next() < 4 / Tk) segment = position;
       const t = position - (Tk - Tq);
       if (t < 0) continue;
-      starts[b * Tq + t] = mask === PADDED ? Math.min(padding, position) : segment;
+      const first = mask === PADDED ? padding : mask === SECOND ? 1 : segment;
+      starts[b * Tq + t] = Math.min(first, position);
     }
   }
   return starts;
@@ -41,7 +43,7 @@ const sizes = [
 ];
 const masked = <S>(shapes: S[]) =>
   shapes.flatMap((shape) =>
-    [CAUSAL, PACKED, PADDED].flatMap((mask) => [0, 1].map((compute) => ({ ...shape, mask, compute }))),
+    [CAUSAL, PACKED, PADDED, SECOND].flatMap((mask) => [0, 1].map((compute) => ({ ...shape, mask, compute }))),
   );
 
 /** `count` normal values; with `compute` 1 of 8 significant bits, as bf16 has. */
@@ -58,6 +60,8 @@ const cached = [
   { B: 3, Tq: 1, Tk: 37, Hq: 3, Hkv: 3, D: 20 },
   { B: 1, Tq: 5, Tk: 90, Hq: 8, Hkv: 1, D: 16 },
   { B: 2, Tq: 60, Tk: 200, Hq: 2, Hkv: 2, D: 48 },
+  { B: 1, Tq: 40, Tk: 102, Hq: 2, Hkv: 1, D: 32 }, // the first query sees all but the last of 64 keys
+  { B: 1, Tq: 2, Tk: 700, Hq: 2, Hkv: 1, D: 40 }, // a GPU parts the keys
 ];
 
 export const attentionTables = {
