@@ -5,10 +5,11 @@ import { native } from '../../kernels/index.js';
 import { given, type OpTable, table, written } from './op-table.js';
 import type { Random } from './random.js';
 
-/** How `starts` is filled: 0 all keys, 1 packed segments, 2 padding in front (a padded query sees itself alone). */
+/** How `starts` is filled: 0 all keys, 1 packed segments, 2 padding in front (a padded query sees itself alone), 3 all but key 0. */
 const CAUSAL = 0;
 const PACKED = 1;
 const PADDED = 2;
+const SECOND = 3;
 
 function makeStarts(B: number, Tq: number, Tk: number, mask: number, random: Random): Int32Array {
   const starts = new Int32Array(B * Tq);
@@ -19,7 +20,8 @@ function makeStarts(B: number, Tq: number, Tk: number, mask: number, random: Ran
       if (mask === PACKED && random.next() < 4 / Tk) segment = position;
       const t = position - (Tk - Tq);
       if (t < 0) continue;
-      starts[b * Tq + t] = mask === PADDED ? Math.min(padding, position) : segment;
+      const first = mask === PADDED ? padding : mask === SECOND ? 1 : segment;
+      starts[b * Tq + t] = Math.min(first, position);
     }
   }
   return starts;
@@ -40,7 +42,17 @@ const sizes = [
   { B: 1, T: 530, Hq: 2, Hkv: 1, D: 20 }, // long enough for the backward pass to part the keys
 ];
 const masked = <S>(shapes: S[]) =>
-  shapes.flatMap((shape) => [CAUSAL, PACKED, PADDED].map((mask) => ({ ...shape, mask })));
+  shapes.flatMap((shape) =>
+    [CAUSAL, PACKED, PADDED, SECOND].flatMap((mask) => [0, 1].map((compute) => ({ ...shape, mask, compute }))),
+  );
+
+/** `count` normal values; with `compute` 1 of 8 significant bits, as bf16 has. */
+function normal(count: number, compute: number, random: Random): Float32Array {
+  const values = random.normal(count);
+  const bits = new Uint32Array(values.buffer);
+  if (compute === 1) for (let i = 0; i < count; i++) bits[i] = bits[i]! & 0xffff0000;
+  return values;
+}
 
 const cached = [
   { B: 1, Tq: 1, Tk: 1, Hq: 2, Hkv: 1, D: 7 },
@@ -48,18 +60,20 @@ const cached = [
   { B: 3, Tq: 1, Tk: 37, Hq: 3, Hkv: 3, D: 20 },
   { B: 1, Tq: 5, Tk: 90, Hq: 8, Hkv: 1, D: 16 },
   { B: 2, Tq: 60, Tk: 200, Hq: 2, Hkv: 2, D: 48 },
+  { B: 1, Tq: 40, Tk: 102, Hq: 2, Hkv: 1, D: 32 }, // the first query sees all but the last of 64 keys
+  { B: 1, Tq: 2, Tk: 700, Hq: 2, Hkv: 1, D: 40 }, // a GPU parts the keys
 ];
 
 export const attentionTables = {
   attentionForward: table({
     shapes: masked([...sizes.map(({ T, ...rest }) => ({ Tq: T, Tk: T, ...rest })), ...cached]),
-    typical: { B: 1, Tq: 512, Tk: 512, Hq: 32, Hkv: 32, D: 128, mask: CAUSAL },
-    make: ({ B, Tq, Tk, Hq, Hkv, D, mask }, random) => ({
+    typical: { B: 1, Tq: 512, Tk: 512, Hq: 32, Hkv: 32, D: 128, mask: CAUSAL, compute: 1 },
+    make: ({ B, Tq, Tk, Hq, Hkv, D, mask, compute }, random) => ({
       out: written(B * Tq * Hq * D),
       lse: written(B * Hq * Tq),
-      q: given(random.normal(B * Tq * Hq * D)),
-      k: given(random.normal(B * Tk * Hkv * D)),
-      v: given(random.normal(B * Tk * Hkv * D)),
+      q: given(normal(B * Tq * Hq * D, compute, random)),
+      k: given(normal(B * Tk * Hkv * D, compute, random)),
+      v: given(normal(B * Tk * Hkv * D, compute, random)),
       starts: given(makeStarts(B, Tq, Tk, mask, random)),
       B,
       Tq,
@@ -67,16 +81,16 @@ export const attentionTables = {
       Hq,
       Hkv,
       D,
-      compute: 0,
+      compute,
     }),
     tolerance: { error: 3e-6, floor: 1, reason: 'scores of about ±3 from f32 sums over D, then sums over the keys' },
   }),
   attentionBackward: table({
     shapes: masked(sizes),
-    typical: { B: 1, T: 512, Hq: 32, Hkv: 32, D: 128, mask: CAUSAL },
-    make: ({ B, T, Hq, Hkv, D, mask }, random) => {
-      const [q, dout] = [random.normal(B * T * Hq * D), random.normal(B * T * Hq * D)];
-      const [k, v] = [random.normal(B * T * Hkv * D), random.normal(B * T * Hkv * D)];
+    typical: { B: 1, T: 512, Hq: 32, Hkv: 32, D: 128, mask: CAUSAL, compute: 1 },
+    make: ({ B, T, Hq, Hkv, D, mask, compute }, random) => {
+      const [q, dout] = [normal(B * T * Hq * D, compute, random), normal(B * T * Hq * D, compute, random)];
+      const [k, v] = [normal(B * T * Hkv * D, compute, random), normal(B * T * Hkv * D, compute, random)];
       const starts = makeStarts(B, T, T, mask, random);
       const [out, lse] = [new Float32Array(B * T * Hq * D), new Float32Array(B * Hq * T)];
       native().attentionForward(out, lse, q, k, v, starts, B, T, T, Hq, Hkv, D, 0);
@@ -96,7 +110,7 @@ export const attentionTables = {
         Hq,
         Hkv,
         D,
-        compute: 0,
+        compute,
       };
     },
     tolerance: {
