@@ -28,7 +28,7 @@ import {
 } from '../checkpoints/index.js';
 import { UserError } from '../errors.js';
 import { readVocabulary, type Vocabulary } from '../tokenizer/index.js';
-import { mergedStreams } from './merge.js';
+import { isAdapted, mergedStreams } from './merge.js';
 import { isPacked, secondsSince } from './model-output.js';
 
 export const GGUF_TYPES = ['f32', 'f16', 'bf16', 'q8_0'] as const;
@@ -153,7 +153,7 @@ function modelContents(model: Model, adapter: AdapterFile | undefined, options: 
       async produce(put) {
         const ordered = (values: Float32Array) =>
           isPermuted(name) ? permuteRows(values, K, config.headWidth, 'to-ggml') : values;
-        if (!merged) put(ordered(model.values(name)));
+        if (!merged || !isAdapted(name, adapter)) put(ordered(model.values(name)));
         else {
           const whole = new Float32Array(count(shape));
           let done = 0;

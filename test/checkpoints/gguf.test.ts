@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { GGML_TYPES, ggmlTypeOf, packQ8_0 } from '../../checkpoints/ggml-types.js';
 import { openGguf, openModel, permuteRows, readAdapter, writeAdapter } from '../../checkpoints/index.js';
+import { convert } from '../../tasks/convert.js';
 import { exportGguf } from '../../tasks/export-gguf.js';
 import { openForInference } from '../../tasks/open-model.js';
 import { quantize } from '../../tasks/quantize.js';
@@ -152,6 +153,11 @@ test('a model with its adapter merged', () =>
       await logitsOf(model, 'llama3rope', adapter),
     );
     assert.ok(difference <= 9e-6, `${difference}`);
+    // Where nothing is cast, values that stay as they are have a shorter way into files of other formats.
+    const wide = join(folder, 'f32');
+    await convert({ input: model, output: wide, dtype: 'f32' });
+    await exportGguf({ model: wide, adapter, merge: true, type: 'f32', tokenizer, output: join(folder, 'wide.gguf') });
+    assert.equal(readFileSync(join(folder, 'wide.gguf')).subarray(-100_000), readFileSync(output).subarray(-100_000));
   }));
 
 const F32 = ggmlTypeOf('F32').id;
