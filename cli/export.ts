@@ -14,7 +14,7 @@ export default command({
     merge: z.boolean().default(false).describe('write the model with the adapter merged into it'),
     output: z.string().min(1).describe('file to write, *.gguf'),
     type: z.enum(GGUF_TYPES).optional().describe('type of the matrices; default: f16, for an adapter alone f32'),
-    tokenizer: z.string().min(1).optional().describe("tokenizer.model, if not the model's own"),
+    tokenizer: z.string().min(1).optional().describe("tokenizer.model or tokenizer.json, if not the model's own"),
   }),
   examples: [
     ['export gguf --model models/base --adapter runs/first --output first-lora.gguf', 'the adapter alone'],

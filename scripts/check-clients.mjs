@@ -3,14 +3,16 @@
 // for a text, the same tokens in greedy continuation, for models in each type, a LoRA beside its model, and a merged model.
 // Run: `npm run check:clients [-- FOLDER]`; FOLDER keeps the installation (about 150 MB) for the next time.
 import { spawnSync } from 'node:child_process';
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { writeAdapter } from '../dist/checkpoints/index.js';
-import { GREEDY, generateTokens, normals } from '../dist/engine/index.js';
+import { writeAdapter, writeModel } from '../dist/checkpoints/index.js';
+import { GREEDY, generateTokens, normals, randomStart } from '../dist/engine/index.js';
 import { exportGguf } from '../dist/tasks/export-gguf.js';
 import { openForInference } from '../dist/tasks/open-model.js';
+import { byteLevelJson } from '../dist/test/tokenizer/byte-level-json.js';
+import { loadTokenizer } from '../dist/tokenizer/index.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const MODEL = join(root, '..', 'shared', 'models', 'aidreams-260k');
@@ -59,7 +61,7 @@ function makeAdapter(folder, config) {
 
 /** Our tokens for each prompt, up to and with the end of text, and how much we prefer one token to another at a step. */
 async function ours(model, adapter) {
-  const opened = openForInference({ model, adapter, tokenizer: MODEL, compute: 'f32' });
+  const opened = await openForInference({ model, adapter, tokenizer: MODEL, compute: 'f32' });
   const { llama, tokenizer } = opened;
   const results = [];
   for (const prompt of PROMPTS) {
@@ -109,6 +111,78 @@ async function theirs(llama, path, lora) {
   return results;
 }
 
+/** Texts at which ways of splitting differ. */
+const TEXTS = [
+  'The quick brown fox.  It\'s 1234567 dogs, I\'LL say: "no"!!\n\n  Indented\tline \r\nend  ',
+  'नेपालको राजधानी काठमाडौं हो। ४५६७ मानिस',
+  'پایتخت ایران تهران است؟ ۱۲۳',
+  '🦋 emoji 👩‍👩‍👧 e\u0301 \u00a0 \u3000 日本語 ok',
+  ' ',
+  '\n\n\n a\n',
+  '<|begin|> is text here <think> and this a token </think>',
+];
+
+/** Byte-level vocabularies: the ids that our tokenizer gives a text, and llama.cpp from what we export. */
+async function byteLevelCases(llama) {
+  const sample = ['Nepali', 'English', 'Persian'].map((name) =>
+    readFileSync(join(root, 'samples', 'mits', `${name}.json`), 'utf8').slice(0, 40_000),
+  );
+  const gpt2 = { type: 'ByteLevel', add_prefix_space: false, use_regex: true };
+  const kinds = {
+    'llama-bpe': {},
+    'gpt-2': { steps: [gpt2], ignoreMerges: false },
+    smollm: { steps: [{ type: 'Digits', individual_digits: true }, gpt2], ignoreMerges: false },
+  };
+  const cases = [];
+  for (const [name, options] of Object.entries(kinds)) {
+    const folder = join(work, name);
+    const json = byteLevelJson(sample.join('\n'), 400, { ...options, plain: ['<think>'] });
+    const config = {
+      ...{
+        vocabularySize: 704,
+        width: 64,
+        feedForwardWidth: 96,
+        layers: 1,
+        queryHeads: 2,
+        keyValueHeads: 2,
+        headWidth: 32,
+      },
+      ...{ rmsNormEps: 1e-5, ropeTheta: 10000, tiedHead: true, maxPositions: 512, eosTokenIds: [] },
+    };
+    const start = randomStart(config, 1);
+    await writeModel(folder, config, (weight) => start.weight(weight).data);
+    writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(json));
+    const output = join(work, `${name}.gguf`);
+    await exportGguf({ model: folder, type: 'f32', output });
+    const tokenizer = loadTokenizer(folder);
+    const model = await llama.loadModel({ modelPath: output, gpuLayers: 0 });
+    const differing = TEXTS.filter(
+      (text) => JSON.stringify([...tokenizer.encode(text)]) !== JSON.stringify([...model.tokenize(text)]),
+    );
+    for (const text of differing) {
+      console.log(
+        JSON.stringify(text),
+        [...tokenizer.encode(text)].join(),
+        'llama.cpp',
+        [...model.tokenize(text)].join(),
+      );
+    }
+    const sameBos = model.tokens.bos === tokenizer.bosId && model.tokens.shouldPrependBosToken === tokenizer.addBos;
+    await model.dispose();
+    const passed = differing.length === 0 && sameBos;
+    console.log(
+      `${passed ? 'ok  ' : 'FAIL'} byte-level vocabulary ${name}: the same ids for ${TEXTS.length - differing.length} of ${TEXTS.length} texts`,
+    );
+    cases.push({
+      name: `byte-level vocabulary ${name}`,
+      texts: TEXTS.length,
+      sameIds: TEXTS.length - differing.length,
+      passed,
+    });
+  }
+  return cases;
+}
+
 const work = mkdtempSync(join(tmpdir(), 'tacotune-clients-'));
 let failed = 0;
 try {
@@ -117,7 +191,7 @@ try {
   // One thread: its threads wait for each other by spinning, which on a busy machine takes minutes for a model of this size.
   const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error', maxThreads: 1 });
   const adapter = join(work, 'adapter');
-  const base = openForInference({ model: MODEL, compute: 'f32' });
+  const base = await openForInference({ model: MODEL, compute: 'f32' });
   makeAdapter(adapter, base.files.config);
   base.close();
 
@@ -171,6 +245,9 @@ try {
     console.log(`${passed ? 'ok  ' : 'FAIL'} ${name}: equal tokens ${text.join(', ')}`);
     record.push({ name, prompts, passed });
   }
+  const vocabularies = await byteLevelCases(llama);
+  failed += vocabularies.filter(({ passed }) => !passed).length;
+  record.push(...vocabularies);
   await llama.dispose();
   const results = join(root, 'bench', 'results');
   mkdirSync(results, { recursive: true });

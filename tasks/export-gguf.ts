@@ -2,8 +2,7 @@
 // Writes models and adapters for llama.cpp: a model as GGUF with the vocabulary that it needs to run, or a LoRA as GGUF beside
 // the model that it belongs to. Keys, names and the order of rows are those of llama.cpp's own converters. One weight is in
 // memory at a time.
-import { existsSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, resolve } from 'node:path';
 import {
   type AdapterFile,
   castValues,
@@ -27,8 +26,8 @@ import {
   type WeightType,
 } from '../checkpoints/index.js';
 import { UserError } from '../errors.js';
-import { readVocabulary, type Vocabulary } from '../tokenizer/index.js';
-import { mergedStreams } from './merge.js';
+import { vocabularyKeys, vocabularyOf } from './gguf-vocabulary.js';
+import { isAdapted, mergedStreams } from './merge.js';
 import { isPacked, secondsSince } from './model-output.js';
 
 export const GGUF_TYPES = ['f32', 'f16', 'bf16', 'q8_0'] as const;
@@ -42,7 +41,7 @@ export interface ExportGgufOptions {
   merge?: boolean | undefined;
   /** Type of the matrices; default: f16, for an adapter f32. */
   type?: GgufType | undefined;
-  /** tokenizer.model, or a folder with one; default: the model's own. */
+  /** tokenizer.model or a byte-level tokenizer.json, or a folder with one; default: the model's own. */
   tokenizer?: string | undefined;
   /** File to write, *.gguf. */
   output: string;
@@ -153,7 +152,7 @@ function modelContents(model: Model, adapter: AdapterFile | undefined, options: 
       async produce(put) {
         const ordered = (values: Float32Array) =>
           isPermuted(name) ? permuteRows(values, K, config.headWidth, 'to-ggml') : values;
-        if (!merged) put(ordered(model.values(name)));
+        if (!merged || !isAdapted(name, adapter)) put(ordered(model.values(name)));
         else {
           const whole = new Float32Array(count(shape));
           let done = 0;
@@ -203,65 +202,6 @@ function shapeKeys(config: LlamaConfig): [string, GgufEntry][] {
     keys.push(['rope.scaling.type', ['text', 'linear']], ['rope.scaling.factor', ['f32', config.ropeScaling.factor]]);
   }
   return keys.map(([key, value]) => [`llama.${key}`, value]);
-}
-
-function vocabularyOf(path: string, vocabularySize: number): Vocabulary {
-  const file = path.endsWith('.model') ? path : join(path, 'tokenizer.model');
-  if (!existsSync(file)) {
-    throw new UserError({
-      expected: 'a SentencePiece model, tokenizer.model, for the vocabulary that a GGUF model carries',
-      found: 'none',
-      where: path,
-      remedy: 'name one with --tokenizer; models with byte-level tokenizers are not exported yet, their adapters are',
-    });
-  }
-  const vocabulary = readVocabulary(file);
-  if (vocabulary.algorithm !== 'bpe') {
-    throw new UserError({
-      expected: "a SentencePiece model of type bpe, as llama.cpp's LLaMA models have",
-      found: vocabulary.algorithm,
-      where: file,
-    });
-  }
-  if (vocabulary.pieces.length > vocabularySize) {
-    throw new UserError({
-      expected: `a tokenizer for a model with a vocabulary of ${vocabularySize}`,
-      found: `one with ${vocabulary.pieces.length} pieces`,
-      where: file,
-      remedy: 'use the tokenizer that came with the model (--tokenizer)',
-    });
-  }
-  return vocabulary;
-}
-
-/** llama.cpp's number for pieces that stand for nothing: rows by which the embedding was rounded up. */
-const UNUSED = 5;
-
-function vocabularyKeys(v: Vocabulary, config: LlamaConfig): [string, GgufEntry][] {
-  const spare = config.vocabularySize - v.pieces.length;
-  const padded = <T>(values: Iterable<T>, filler: (i: number) => T): T[] => [
-    ...values,
-    ...Array.from({ length: spare }, (_, i) => filler(v.pieces.length + i)),
-  ];
-  const keys: [string, GgufEntry][] = [
-    ['model', ['text', 'llama']],
-    ['pre', ['text', 'default']],
-    ['tokens', ['texts', padded(v.pieces, (id) => `[PAD${id}]`)]],
-    ['scores', ['f32s', Float32Array.from(padded(v.scores, () => -1000))]],
-    ['token_type', ['i32s', Int32Array.from(padded(v.types, () => UNUSED))]],
-    ['add_bos_token', ['bool', v.bosId !== undefined]],
-    ['add_eos_token', ['bool', false]],
-    ['add_space_prefix', ['bool', v.dummyPrefix]],
-    ['remove_extra_whitespaces', ['bool', v.removeExtraWhitespaces]],
-  ];
-  const ids = {
-    bos: config.bosTokenId ?? v.bosId,
-    eos: config.eosTokenIds[0] ?? v.eosId,
-    unknown: v.unknownId,
-    padding: config.padTokenId ?? v.padId,
-  };
-  for (const [name, id] of Object.entries(ids)) if (id !== undefined) keys.push([`${name}_token_id`, ['u32', id]]);
-  return keys.map(([key, value]) => [`tokenizer.ggml.${key}`, value]);
 }
 
 function adapterContents(model: Model, adapter: AdapterFile, options: ExportGgufOptions): Contents {

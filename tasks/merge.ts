@@ -77,8 +77,7 @@ export function mergedStreams(
   let merged = 0;
   const weights = model.tensorNames.map((name): WeightStream => {
     const to = dtype ?? denseTypeOf(model, name);
-    const linear = name.split('.')[2] as LinearName;
-    const adapted = isLinearWeight(name) && adapter.targets.includes(linear);
+    const adapted = isAdapted(name, adapter);
     if (!adapted && !isPacked(model.storedAs(name))) {
       const [tensor] = model.stored(name);
       return to === model.storedAs(name) ? copyStream([tensor!]) : castStream(tensor!, to);
@@ -112,6 +111,10 @@ export function mergedStreams(
   });
   return { weights, merged };
 }
+
+/** Whether an adapter changes a weight. */
+export const isAdapted = (name: WeightName, { targets }: AdapterFile): boolean =>
+  isLinearWeight(name) && targets.includes(name.split('.')[2] as LinearName);
 
 function denseValues(model: Model, name: WeightName): ModelWeight {
   if (!isPacked(model.storedAs(name))) return model.weight(name);

@@ -3,4 +3,4 @@
 export { loadTokenizer } from './load.js';
 export type { DecodeOptions, EncodeOptions, Encoding, StreamDecoder, Tokenizer, TokenizerKind } from './tokenizer.js';
 export { textOfBytes } from './utf8.js';
-export { readVocabulary, type Vocabulary } from './vocabulary.js';
+export { type ByteLevelVocabulary, readVocabulary, type Vocabulary } from './vocabulary.js';

@@ -21,7 +21,10 @@ export class SplitPattern {
   readonly #match: Matcher;
 
   /** @throws UserError naming the first part of `source` that is not understood exactly. */
-  constructor(source: string, where: string) {
+  constructor(
+    readonly source: string,
+    where: string,
+  ) {
     const parser = new Parser(source, where);
     this.#match = this.#alternatives(parser.alternatives(false), (at) => at);
     parser.expectEnd();

@@ -6,13 +6,15 @@ import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { GGML_TYPES, ggmlTypeOf, packQ8_0 } from '../../checkpoints/ggml-types.js';
 import { openGguf, openModel, permuteRows, readAdapter, writeAdapter } from '../../checkpoints/index.js';
+import { convert } from '../../tasks/convert.js';
 import { exportGguf } from '../../tasks/export-gguf.js';
 import { openForInference } from '../../tasks/open-model.js';
 import { quantize } from '../../tasks/quantize.js';
 import { GOLDEN_MODELS, type GoldenModel, goldenInputs } from '../support/golden-model.js';
 import { relativeToMax } from '../support/goldens.js';
 import { projectRoot, shared, suite } from '../support/harness.js';
-import { inFolder } from '../support/tiny.js';
+import { inFolder, TINY_CONFIG, writeTinyModel } from '../support/tiny.js';
+import { type ByteLevelOptions, byteLevelJson } from '../tokenizer/byte-level-json.js';
 import { ggufBytes, tensorInfo, text, u32, u64, value } from './gguf-bytes.js';
 import { throwsUserError, withScratchFile } from './support.js';
 
@@ -152,6 +154,59 @@ test('a model with its adapter merged', () =>
       await logitsOf(model, 'llama3rope', adapter),
     );
     assert.ok(difference <= 9e-6, `${difference}`);
+    // Where nothing is cast, values that stay as they are have a shorter way into files of other formats.
+    const wide = join(folder, 'f32');
+    await convert({ input: model, output: wide, dtype: 'f32' });
+    await exportGguf({ model: wide, adapter, merge: true, type: 'f32', tokenizer, output: join(folder, 'wide.gguf') });
+    assert.equal(readFileSync(join(folder, 'wide.gguf')).subarray(-100_000), readFileSync(output).subarray(-100_000));
+  }));
+
+test('a byte-level vocabulary as llama.cpp has it; ways to split text that it has no name for are refused', () =>
+  inFolder(async (folder) => {
+    const { bosTokenId: _, ...config } = TINY_CONFIG;
+    const model = await writeTinyModel(join(folder, 'm'), { ...config, vocabularySize: 300 });
+    const digits = { type: 'Digits', individual_digits: true };
+    const gpt2 = { type: 'ByteLevel', add_prefix_space: false, use_regex: true };
+    const cases: [name: string, ByteLevelOptions][] = [
+      ['llama-bpe', {}],
+      ['gpt-2', { steps: [gpt2], ignoreMerges: false }],
+      ['smollm', { steps: [digits, gpt2], ignoreMerges: false }],
+    ];
+    const tokenizer = join(folder, 'tokenizer.json');
+    const output = join(folder, 'x.gguf');
+    for (const [name, options] of cases) {
+      const json = byteLevelJson('the cat, the hat; the end', 8, { ...options, plain: ['<think>'] });
+      writeFileSync(tokenizer, JSON.stringify(json));
+      await exportGguf({ model, type: 'f32', tokenizer, output });
+      const file = openGguf(output);
+      const key = (key: string) => file.metadata.get(`tokenizer.ggml.${key}`);
+      assert.equal([key('model'), key('pre'), key('add_bos_token')], ['gpt2', name, true]);
+      const size = 256 + new Set(json.model.merges.map((pair) => pair.replace(' ', ''))).size;
+      assert.equal([key('bos_token_id'), key('eos_token_id')], [size, 2], "the model's own eos");
+      file.close();
+      // The lists as they lie in the file: our reader passes over them.
+      const bytes = readFileSync(output);
+      const texts = (list: readonly string[]) => {
+        return Buffer.concat([u32(8), u64(list.length), ...list.map(text)]);
+      };
+      const unused = Array.from({ length: 300 - size - 3 }, (_, i) => `[PAD${size + 3 + i}]`);
+      const pieces = Object.entries(json.model.vocab).sort(([, a], [, b]) => a - b); // digits are keys that come first
+      const tokens = [...pieces.map(([piece]) => piece), '<|begin|>', '<|end|>', '<think>', ...unused];
+      assert.ok(bytes.includes(texts(tokens)), `${name}: tokens`);
+      assert.ok(bytes.includes(texts(json.model.merges)), `${name}: merges`);
+      const types = [...Array(size).fill(1), 3, 3, 4, ...unused.map(() => 5)];
+      assert.ok(bytes.includes(Buffer.from(Int32Array.from(types).buffer)), `${name}: types`);
+    }
+    const before = readFileSync(output);
+    for (const options of [{ ignoreMerges: false }, { steps: [gpt2] }, { steps: [digits, digits, gpt2] }]) {
+      writeFileSync(tokenizer, JSON.stringify(byteLevelJson('the cat', 2, options)));
+      const fault = await exportGguf({ model, tokenizer, output }).then(
+        () => undefined,
+        (error: Error) => error.message,
+      );
+      assert.match(String(fault), /split as by llama-bpe, gpt-2, smollm.*export the adapter alone/s);
+    }
+    assert.equal(readFileSync(output), before);
   }));
 
 const F32 = ggmlTypeOf('F32').id;

@@ -34,6 +34,7 @@ import { archive, bytesOf, call, code, dict, legacy, storage, tensor, text } fro
 import { toyEncoder } from '../datasets/toy.js';
 import { projectRoot } from '../support/harness.js';
 import { TINY_CONFIG, writeTinyModel } from '../support/tiny.js';
+import { BYTE_ALPHABET } from '../tokenizer/byte-level-json.js';
 import { basicPieces, bytePieces, modelFile } from '../tokenizer/fixtures.js';
 
 export interface Target {
@@ -115,10 +116,7 @@ export const TARGETS: Record<string, (folder: string) => Target | Promise<Target
     return { kind: 'binary', path, read: () => readTokenizer(path) };
   },
   'tokenizer-json'(folder) {
-    const printable = (byte: number) => (byte > 32 && byte < 127) || (byte > 160 && byte !== 173);
-    let others = 0;
-    const alphabet = Array.from({ length: 256 }, (_, b) => String.fromCharCode(printable(b) ? b : 0x100 + others++));
-    const vocab = Object.fromEntries([...alphabet, 'th', 'the'].map((token, id) => [token, id]));
+    const vocab = Object.fromEntries([...BYTE_ALPHABET, 'th', 'the'].map((token, id) => [token, id]));
     const json = {
       added_tokens: [{ id: 258, content: '<|end|>', special: true }],
       pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, use_regex: true },
