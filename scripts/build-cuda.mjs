@@ -12,7 +12,9 @@ import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'no
 import { basename, join } from 'node:path';
 import { compile, inParallel, root } from './steps.mjs';
 
-const ARCHITECTURES = ['sm_80', 'sm_89', 'sm_90'];
+/** What a fatbin is made with, also without Node (kernels/lab/harness/Makefile). */
+const options = readFileSync(join(root, 'kernels', 'cuda', 'nvcc.options'), 'utf8').trim().split(/\s+/);
+const ARCHITECTURES = options.flatMap((option) => /code=(sm_\d+)/.exec(option)?.[1] ?? []);
 const nvcc = process.env['NVCC'] ?? 'nvcc';
 const remedy = 'Needed: nvcc 13.0. Of a spill, the kernel named above needs fewer registers or another launch bound.';
 const table = join(root, 'kernels', 'cuda', 'resources.json');
@@ -30,20 +32,16 @@ if (spawnSync(nvcc, ['--version']).status !== 0) {
 const sources = readdirSync(join(root, 'kernels', 'cuda'))
   .filter((file) => file.endsWith('.cu'))
   .sort();
-const common = ['-std=c++17', '-I.'];
 if (words.includes('--ptx')) await buildPtx();
 else await buildFatbins();
 
 /** Line numbers are for the interpreter's findings; code for the oldest target is what all others are made from. */
 async function buildPtx() {
-  await buildAll('ptx', '.ptx', ['-ptx', '-arch=compute_80', '-lineinfo']);
+  await buildAll('ptx', '.ptx', ['-std=c++17', '-ptx', '-arch=compute_80', '-lineinfo']);
 }
 
 async function buildFatbins() {
-  const targets = ARCHITECTURES.map((name) => `-gencode=arch=${name.replace('sm', 'compute')},code=${name}`);
-  const newest = '-gencode=arch=compute_90,code=compute_90';
-  const checks = ['-Xptxas', '-v,--warn-on-spills,-Werror'];
-  const said = await buildAll('cuda', '.fatbin', ['-fatbin', '-compress-mode=size', ...targets, newest, ...checks]);
+  const said = await buildAll('cuda', '.fatbin', options);
   const found = {};
   for (const [module, text] of said)
     for (const { kernel, target, needs } of readResources(text)) {
@@ -63,7 +61,7 @@ async function buildAll(folder, ending, flags) {
     const module = basename(source, '.cu');
     const result = await compile(
       nvcc,
-      [...common, ...flags],
+      ['-I.', ...flags],
       `kernels/cuda/${source}`,
       join(path, module + ending),
       remedy,
