@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tfjs device for real: the golden trajectories on TensorFlow's own kernels, then a training step beside the cpu device's,
 // the devices in turn, since the machine does other work too.
+import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import {
   type Batch,
   CpuDevice,
   type Device,
+  type FoundTensorFlow,
+  findTensorFlow,
   initializeLora,
   LINEAR_NAMES,
   Llama,
   type LlamaConfig,
-  type LoadedTensorFlow,
-  loadTensorFlow,
+  openTfjsDevice,
   type Quantization,
   randomStart,
-  TfjsDevice,
 } from '../engine/index.js';
 import { registerTfjsOps } from '../kernels/index.js';
 import { Random } from '../test/ops/random.js';
@@ -50,17 +51,19 @@ export async function run(args: string[]): Promise<void> {
       record: { type: 'boolean' },
     },
   });
-  const loaded = await loadTensorFlow([
-    layOut(resolve(values.folder ?? join(root, 'build', 'tfjs-node')), values.wheel),
-  ]);
+  const folders = [layOut(resolve(values.folder ?? join(root, 'build', 'tfjs-node')), values.wheel)];
+  const open = (customOps = true) => openTfjsDevice({ compute: 'f32', customOps }, folders);
+  await open(); // TensorFlow is in the process from here on
   const machine = describeMachine();
-  const tensorFlow = `${loaded.packageName} on TensorFlow ${tensorFlowVersion(loaded)}`;
+  const tensorFlow = tensorFlowOf(findTensorFlow(folders));
   console.log(`${machineLine(machine)}, ${tensorFlow}`);
 
   const goldens = [];
   for (const name of Object.keys(BATCHES)) {
-    const device = new TfjsDevice(loaded, { compute: 'f32' });
-    const { steps, loss, gradNorm } = await followGoldenRun(name, { where: 'tfjs-node', device });
+    const { steps, loss, gradNorm } = await followGoldenRun(name, {
+      where: 'tfjs-node',
+      device: await open(),
+    });
     goldens.push({ name, steps, loss, gradNorm });
     console.log(
       `${name}: ${steps} steps within the reference; loss off ${loss.toExponential(1)}, norm off ${gradNorm.toExponential(1)}`,
@@ -69,7 +72,7 @@ export async function run(args: string[]): Promise<void> {
 
   const steps = [];
   for (const quantization of ['none', 'nf4'] as const) {
-    steps.push(...(await measureSteps(loaded, quantization, Number(values.rounds ?? 10))));
+    steps.push(...(await measureSteps(open, quantization, Number(values.rounds ?? 10))));
   }
   const milliseconds = (value: number) => value.toFixed(1);
   console.log(
@@ -81,19 +84,22 @@ export async function run(args: string[]): Promise<void> {
   if (values.record) console.log(`recorded: ${record('tfjs', { ...machine, tensorFlow, goldens, steps })}`);
 }
 
-function tensorFlowVersion({ tf }: LoadedTensorFlow): string {
-  const backend = tf.backend() as unknown as { binding?: { TF_Version?: string } };
-  return backend.binding?.TF_Version ?? 'unknown';
+function tensorFlowOf({ packageName, directory }: FoundTensorFlow): string {
+  const loaded = createRequire(join(directory, 'here.js'))(directory) as {
+    backend(): { binding: { TF_Version: string } };
+  };
+  return `${packageName} on TensorFlow ${loaded.backend().binding.TF_Version}`;
 }
 
+type Open = (customOps?: boolean) => Promise<Device>;
+
 /** A micro-batch of a QLoRA step, forward and backward, on each device in turn. */
-async function measureSteps(loaded: LoadedTensorFlow, quantization: Quantization, rounds: number) {
+async function measureSteps(open: Open, quantization: Quantization, rounds: number) {
   const devices: [name: string, device: Device][] = [
     ['cpu', new CpuDevice({ compute: 'f32' })],
-    ['tfjs', new TfjsDevice(loaded, { compute: 'f32' })],
+    ['tfjs', await open()],
   ];
-  if (quantization === 'nf4' && registerTfjsOps().built)
-    devices.push(['tfjs, without our op', new TfjsDevice(loaded, { compute: 'f32', customOps: false })]);
+  if (quantization === 'nf4' && registerTfjsOps().built) devices.push(['tfjs, without our op', await open(false)]);
   const subjects = devices.map(([name, device]) => ({
     device: name,
     step: prepareStep(device, quantization),

@@ -7,10 +7,9 @@ import {
   CudaDevice,
   type Device,
   findTensorFlow,
-  loadTensorFlow,
   OutOfGpuMemory,
+  openTfjsDevice,
   preferredCompute,
-  TfjsDevice,
 } from '../engine/index.js';
 import { UserError } from '../errors.js';
 import { findGpus, native } from '../kernels/index.js';
@@ -77,7 +76,7 @@ export async function makeDevice(
   { threads, pagedOptimizer }: DeviceSettings = {},
 ): Promise<Device> {
   if (threads) native().setThreads(threads);
-  if (device === 'tfjs') return new TfjsDevice(await loadTensorFlow(), { compute });
+  if (device === 'tfjs') return openTfjsDevice({ compute });
   return device === 'cuda'
     ? new CudaDevice({ compute, pagedOptimizer: pagedOptimizer ?? false })
     : new CpuDevice({ compute });

@@ -3,7 +3,7 @@
 // does too.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import * as assert from 'uvu/assert';
 import {
   CHECKS,
@@ -38,6 +38,23 @@ test('the example of the README trains and generates', () => {
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+});
+
+test('its types name no package that a plain install leaves out', () => {
+  const { dependencies } = JSON.parse(readFileSync(join(projectRoot, 'package.json'), 'utf8')) as {
+    dependencies: Record<string, string>;
+  };
+  const seen = new Set<string>();
+  const left = [join(projectRoot, 'dist', 'index.d.ts')];
+  for (let file = left.pop(); file; file = left.pop()) {
+    if (seen.has(file)) continue;
+    seen.add(file);
+    for (const [, target] of readFileSync(file, 'utf8').matchAll(/(?:from|import\() ?'([^']+)'/g)) {
+      if (target!.startsWith('.')) left.push(join(dirname(file), target!.replace(/\.js$/, '.d.ts')));
+      else assert.ok(target!.startsWith('node:') || target! in dependencies, `${file} needs ${target}`);
+    }
+  }
+  assert.ok(seen.size > 20, 'the types were not followed');
 });
 
 test('training data: imported, counted, looked through and shown', async () => {

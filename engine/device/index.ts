@@ -34,9 +34,7 @@ export { cpuScratch, cudaScratch } from './scratch.js';
 export {
   type FoundTensorFlow,
   findTensorFlow,
-  type LoadedTensorFlow,
-  loadTensorFlow,
-  TfjsDevice,
+  openTfjsDevice,
   type TfjsDeviceOptions,
   tfjsScratch,
 } from './tfjs/index.js';

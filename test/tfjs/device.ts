@@ -2,7 +2,8 @@
 // The device under test: the pure JavaScript backend of the development dependencies, so that it runs everywhere. The
 // environment variable names a folder with other packages: TACOTUNE_TFJS=build/tfjs-node npm test -- tfjs/
 import { resolve } from 'node:path';
-import { type LoadedTensorFlow, loadTensorFlow, TfjsDevice } from '../../engine/index.js';
+import { TfjsDevice } from '../../engine/device/tfjs/device.js';
+import { type LoadedTensorFlow, loadTensorFlow } from '../../engine/device/tfjs/load.js';
 import { projectRoot } from '../support/harness.js';
 
 export const FOLDER_VARIABLE = 'TACOTUNE_TFJS';

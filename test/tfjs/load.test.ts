@@ -6,7 +6,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
-import { loadTensorFlow } from '../../engine/index.js';
+import { loadTensorFlow } from '../../engine/device/tfjs/load.js';
 import { UserError } from '../../errors.js';
 import { skip, suite } from '../support/harness.js';
 import { inFolder } from '../support/tiny.js';

@@ -3,7 +3,8 @@
 // JavaScript arrays, and nothing left when memory is freed.
 // Run: npm test -- tfjs/memory
 import * as assert from 'uvu/assert';
-import { type F32, TfjsDevice } from '../../engine/index.js';
+import { TfjsDevice } from '../../engine/device/tfjs/device.js';
+import type { F32 } from '../../engine/index.js';
 import { UserError } from '../../errors.js';
 import { difference } from '../ops/execute.js';
 import { Random } from '../ops/random.js';

@@ -6,7 +6,6 @@
 import { UserError } from '../../../errors.js';
 import {
   type AdamwSettings,
-  type Compute,
   type Dense,
   type Device,
   type F32,
@@ -39,15 +38,10 @@ import { bytesOf, intsOf, packedOf, type T } from './memory.js';
 import { ABSMAX_UNIT, CODES_UNIT, LookupCodec, type Nf4Codec, type Nf4Parts } from './nf4.js';
 import { customOpCodec } from './nf4-ops.js';
 import { adamw, adamw8bit } from './optimizer.js';
+import type { TfjsDeviceOptions } from './options.js';
 import { keepMask } from './philox.js';
 import { decodeWeight, quantizeNf4 } from './quantization.js';
 import { handle, TfjsMemory } from './tensors.js';
-
-export interface TfjsDeviceOptions {
-  compute: Compute;
-  /** Decode 4-bit weights by our ops where they are built; default true. */
-  customOps?: boolean;
-}
 
 export class TfjsDevice extends TfjsMemory implements Device {
   readonly name = 'tfjs';
