@@ -17,10 +17,16 @@ export {
 export { UserError } from './errors.js';
 export { loadRecipe, type Recipe } from './recipes/index.js';
 export {
+  CARD_NAMES,
+  type CardName,
+  type CardTime,
   type Conversion,
   type ConvertOptions,
   convert,
+  type Diagnosis,
+  type DoctorOptions,
   dataStats,
+  diagnose,
   type ExportGgufOptions,
   exportGguf,
   type GenerateRequest,
