@@ -38,7 +38,7 @@ struct Rounded {
 
 Rounded round_to_bf16(F32In q, F32In k, F32In v, Int q_rows, Int k_rows, Int D, Int W) {
   const Rounded rounded = {scratch_of<uint16_t>(q_rows * W), scratch_of<uint16_t>(k_rows * W), scratch_of<uint16_t>(k_rows * W)};
-  const Int blocks = ceil_div(std::max(q_rows, k_rows) * (W / 8), THREADS);
+  const Int blocks = ceil_div(std::max(q_rows, k_rows), THREADS / (W / 4));  // a thread for each 4 values
   launch<attention_round_kernel>({blocks, 3, 1}, THREADS, 0, rounded.q, rounded.k, rounded.v, q.data, k.data, v.data, q_rows, k_rows, D, W);
   return rounded;
 }

@@ -252,22 +252,22 @@ extern "C" __global__ void __launch_bounds__(attention::THREADS, attention::EXAC
                            Int q_rows, Int k_rows, Int D, Int W) {
   const float* const from = blockIdx.y == 0 ? q : blockIdx.y == 1 ? k : v;
   uint16_t* const to = blockIdx.y == 0 ? q_rounded : blockIdx.y == 1 ? k_rounded : v_rounded;
-  const Int chunks = (blockIdx.y == 0 ? q_rows : k_rows) * (W / 8);
+  const Int rows = blockIdx.y == 0 ? q_rows : k_rows;
   const bool wide = D % 4 == 0 && reinterpret_cast<uintptr_t>(from) % 16 == 0;
-  for (Int i = static_cast<Int>(blockIdx.x) * THREADS + threadIdx.x; i < chunks; i += static_cast<Int>(gridDim.x) * THREADS) {
-    const Int row = i / (W / 8), column = i % (W / 8) * 8;
-    const float* const inp = from + row * D + column;
-    float x[8] = {};
-    if (wide && column + 8 <= D) {
-      *reinterpret_cast<float4*>(x) = *reinterpret_cast<const float4*>(inp);
-      *reinterpret_cast<float4*>(x + 4) = *reinterpret_cast<const float4*>(inp + 4);
-    } else {
-#pragma unroll
-      for (int e = 0; e < 8; e++)
-        if (column + e < D) x[e] = inp[e];
-    }
-    *reinterpret_cast<uint4*>(to + row * W + column) = make_uint4(pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]), pack_bf16(x[4], x[5]), pack_bf16(x[6], x[7]));
+  const int across = static_cast<int>(W) / 4, own = threadIdx.x / across, column = threadIdx.x % across * 4;
+  const Int row = static_cast<Int>(blockIdx.x) * (THREADS / across) + own;
+  if (own >= THREADS / across || row >= rows) return;  // rows of 96 leave 8 threads over
+  const float* const inp = from + row * D + column;
+  float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  if (wide) {
+    if (column < D) x = *reinterpret_cast<const float4*>(inp);
+  } else {
+    if (column < D) x.x = inp[0];
+    if (column + 1 < D) x.y = inp[1];
+    if (column + 2 < D) x.z = inp[2];
+    if (column + 3 < D) x.w = inp[3];
   }
+  *reinterpret_cast<uint2*>(to + row * W + column) = make_uint2(pack_bf16(x.x, x.y), pack_bf16(x.z, x.w));
 }
 EXPORT_KERNEL(attention_round_kernel);
 
