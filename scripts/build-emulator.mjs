@@ -6,6 +6,7 @@
 //     node scripts/build-emulator.mjs --checked    build/emulator/libcuda-checked.so, which finds races, bounds and
 //                                                  uninitialised reads and is 5 to 10 times slower
 //     node scripts/build-emulator.mjs --planted    build/emulator/planted, which runs the bugs of kernels/lab/planted
+//     node scripts/build-emulator.mjs --misuse     build/emulator/misuse, which makes the mistakes of kernels/lab/misuse
 //
 // Needs g++ (CXX names another) and no CUDA toolkit. An object is compiled again only when something that it includes, or
 // how it is compiled, has changed.
@@ -93,16 +94,15 @@ function writeModules(kernels) {
   for (const file of readdirSync(modules)) if (!names.includes(basename(file, '.fatbin'))) rmSync(join(modules, file));
 }
 
-const notTheLibrary = ['cases.cc', 'harness.cc']; // the harness is a program that opens the library
-const lab = [...sourcesIn('kernels/lab', '.cc'), ...sourcesIn('kernels/lab/ptx', '.cc')].filter(
-  (source) => !notTheLibrary.includes(basename(source)),
-);
+const lab = [...sourcesIn('kernels/lab', '.cc'), ...sourcesIn('kernels/lab/ptx', '.cc')];
 const kernels = sourcesIn('kernels/cuda', '.cu');
 const unchecked = lab.filter((source) => !source.endsWith('/checker.cc'));
 const shared = ['-shared', '-Wl,-z,defs'];
 const [mode, ...rest] = process.argv.slice(2);
-if (rest.length > 0 || ![undefined, '--checked', '--planted'].includes(mode)) {
-  console.error(`build-emulator: expected nothing, --checked or --planted, got '${process.argv.slice(2).join(' ')}'`);
+if (rest.length > 0 || ![undefined, '--checked', '--planted', '--misuse'].includes(mode)) {
+  console.error(
+    `build-emulator: expected nothing, --checked, --planted or --misuse, got '${process.argv.slice(2).join(' ')}'`,
+  );
   process.exit(1);
 }
 if (mode === '--planted') {
@@ -110,6 +110,9 @@ if (mode === '--planted') {
   const main = sourcesIn('kernels/lab/planted', '.cc');
   const withoutDriver = lab.filter((source) => !source.endsWith('/driver.cc'));
   await build('planted', 'planted-checked', planted, [...forKernels, ...forChecking], [...withoutDriver, ...main], []);
+} else if (mode === '--misuse') {
+  const host = ['driver', 'gpu', 'probe'].map((name) => `kernels/cuda/${name}.cc`);
+  await build('misuse', 'misuse', [], [], [...host, 'kernels/lab/misuse/main.cc'], []);
 } else {
   writeModules(kernels);
   if (mode === '--checked')

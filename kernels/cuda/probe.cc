@@ -3,6 +3,7 @@
 // "ldmatrix", written out element by element and from nothing else in this repository.
 #include "probe.h"
 
+#include <exception>
 #include <vector>
 
 #include "gpu.h"
@@ -16,7 +17,13 @@ template <class T>
 class Buffer {
  public:
   explicit Buffer(size_t count) : values(count), address_(Gpu::current().allocate(bytes())) {}
-  ~Buffer() { Gpu::current().free(address_); }
+  ~Buffer() {
+    try {
+      Gpu::current().free(address_);
+    } catch (const std::exception&) {
+      // A kernel has failed, and the error on its way says so.
+    }
+  }
   Buffer(const Buffer&) = delete;
   void upload() { Gpu::current().upload(address_, values.data(), bytes()); }
   void download() { Gpu::current().download(values.data(), address_, bytes()); }

@@ -5,10 +5,10 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
-import { buildEmulator } from '../support/emulator.js';
+import { buildEmulator, emulatedDriver, runOps } from '../support/emulator.js';
 import { projectRoot, suite } from '../support/harness.js';
 
-const test = suite('cuda: checker', 300_000);
+const test = suite('cuda: checker', 600_000);
 const folder = join(projectRoot, 'kernels', 'lab', 'planted');
 
 interface PlantedBug {
@@ -64,4 +64,12 @@ test('every planted bug is found by its kind and line, and no clean twin is accu
     assert.equal(wrong, [], `${order}, ${copies}: ${bugs.length} bugs`);
     assert.is(found.size, 2 * bugs.length);
   }
+});
+
+test('no op of ours has a race, reads past its operands, or reads what nobody has written', async () => {
+  const settings = { TACOTUNE_EMULATOR_ORDER: 'greedy:11', TACOTUNE_EMULATOR_COPIES: 'eager' };
+  const ops = await runOps({ ...emulatedDriver('checked'), ...settings }, '--exact');
+  const troubles = ops.flatMap(({ op, troubles }) => troubles.map((trouble) => `${op} ${trouble}`));
+  assert.equal(troubles, []);
+  assert.ok(ops.length >= 31, `only ${ops.length} ops ran`);
 });

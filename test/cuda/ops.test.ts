@@ -2,45 +2,11 @@
 // Every op's CUDA kernels on the emulated GPU against the scalar reference, over the same cases as the CPU's kernels, through
 // the addon, the driver's interface and its streams. Twice: under two schedules of threads and both extremes of how late an
 // asynchronous copy arrives.
-import { spawn } from 'node:child_process';
-import { join } from 'node:path';
 import * as assert from 'uvu/assert';
-import { emulatedDriver } from '../support/emulator.js';
-import { projectRoot, suite } from '../support/harness.js';
+import { emulatedDriver, type OpResult, runOps } from '../support/emulator.js';
+import { suite } from '../support/harness.js';
 
 const test = suite('cuda: ops', 600_000);
-
-interface OpResult {
-  op: string;
-  cases: number;
-  troubles: string[];
-}
-
-/** Starts the child that runs all cases, under settings of the emulator. */
-function runOps(settings: Record<string, string>): Promise<OpResult[]> {
-  const child = spawn(process.execPath, [join(projectRoot, 'dist', 'test', 'cuda', 'run-ops.js')], {
-    env: { ...process.env, ...emulatedDriver(), ...settings },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let [out, error] = ['', ''];
-  child.stdout.on('data', (piece: Buffer) => {
-    out += piece;
-  });
-  child.stderr.on('data', (piece: Buffer) => {
-    error += piece;
-  });
-  return new Promise((resolve, reject) => {
-    child.on('close', (status) => {
-      if (status !== 0) return reject(new Error(`the child ended with ${status}: ${error}`));
-      resolve(
-        out
-          .trim()
-          .split('\n')
-          .map((line) => JSON.parse(line) as OpResult),
-      );
-    });
-  });
-}
 
 const SCHEDULES = {
   'one warp runs as far as it can, copies arrive late': {
@@ -60,7 +26,10 @@ function allResults(): Promise<[string, OpResult[]][]> {
   emulatedDriver();
   results ??= Promise.all(
     Object.entries(SCHEDULES).map(
-      async ([name, settings]): Promise<[string, OpResult[]]> => [name, await runOps(settings)],
+      async ([name, settings]): Promise<[string, OpResult[]]> => [
+        name,
+        await runOps({ ...emulatedDriver(), ...settings }),
+      ],
     ),
   );
   return results;

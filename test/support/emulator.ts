@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs a script of the suite on the emulated GPU, in a process of its own: the driver is opened once a process, and no other
-// test may find a GPU. The emulator is built when it is first needed.
-import { spawnSync } from 'node:child_process';
+// test may find a GPU. What the scripts build is built when it is first needed.
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { skip } from './harness.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
 const folder = join(root, 'build', 'emulator');
@@ -21,10 +22,25 @@ export function buildEmulator(...flags: string[]): void {
   built.add(what);
 }
 
-/** The environment in which the emulator is this process's CUDA driver. */
-export function emulatedDriver(): Record<string, string> {
-  buildEmulator();
-  const driver = join(folder, 'libcuda-emulated.so');
+const compiled = new Map<string, string>();
+
+/** Runs scripts/build-cuda.mjs once a process and returns what it said; skips the running test where there is no nvcc. */
+export function buildCuda(...flags: string[]): string {
+  const what = flags.join(' ');
+  const known = compiled.get(what);
+  if (known !== undefined) return known;
+  const script = join(root, 'scripts', 'build-cuda.mjs');
+  const { status, stdout, stderr } = spawnSync(process.execPath, [script, ...flags], { encoding: 'utf8' });
+  if (status === 3) skip('no nvcc here');
+  if (status !== 0) throw new Error(`the kernels were not compiled: ${stdout}${stderr}`);
+  compiled.set(what, stdout + stderr);
+  return stdout + stderr;
+}
+
+/** The environment in which the emulator is a process's CUDA driver; the checked one watches every access of kernels. */
+export function emulatedDriver(library: 'emulated' | 'checked' = 'emulated'): Record<string, string> {
+  buildEmulator(...(library === 'checked' ? ['--checked'] : []));
+  const driver = join(folder, `libcuda-${library}.so`);
   if (!existsSync(driver)) throw new Error(`no emulator at ${driver}`);
   return { TACOTUNE_CUDA_DRIVER: driver, TACOTUNE_CUDA_MODULES: join(folder, 'modules') };
 }
@@ -47,4 +63,36 @@ export function onEmulatedGpu(
     maxBuffer: 1 << 28,
   });
   return { status, stdout, stderr };
+}
+
+export interface OpResult {
+  op: string;
+  cases: number;
+  troubles: string[];
+}
+
+/** Starts the child that runs all cases of all ops on the GPU that `environment` names. */
+export function runOps(environment: Record<string, string>, ...args: string[]): Promise<OpResult[]> {
+  const child = spawn(process.execPath, [join(root, 'dist', 'test', 'cuda', 'run-ops.js'), ...args], {
+    env: { ...process.env, ...environment },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let [out, error] = ['', ''];
+  child.stdout.on('data', (piece: Buffer) => {
+    out += piece;
+  });
+  child.stderr.on('data', (piece: Buffer) => {
+    error += piece;
+  });
+  return new Promise((resolve, reject) => {
+    child.on('close', (status) => {
+      if (status !== 0) return reject(new Error(`the child ended with ${status}: ${error}`));
+      resolve(
+        out
+          .trim()
+          .split('\n')
+          .map((line) => JSON.parse(line) as OpResult),
+      );
+    });
+  });
 }
