@@ -46,14 +46,16 @@ export async function run(args: string[]): Promise<void> {
     const rows = await measure(root, Number(values.runs ?? 5));
     const machine = describeMachine();
     console.log(machineLine(machine));
-    const heads = ['', 'MB', 'best s', 'median s', 'cpu s', 'of copy', 'peak MiB'];
+    const heads = ['', 'MB', 'best s', 'median s', 'cpu s', 'of copy, best', 'median', 'peak MiB'];
     const cells = rows.map((row) => [
       row.name,
       row.megabytes.toFixed(0),
       row.bestSeconds.toFixed(2),
       row.medianSeconds.toFixed(2),
       row.cpuSeconds.toFixed(2),
-      row.shareOfCopySpeed === undefined ? '' : `${(100 * row.shareOfCopySpeed).toFixed(0)} %`,
+      ...[row.shareOfCopySpeed, row.medianShareOfCopySpeed].map((share) =>
+        share === undefined ? '' : `${(100 * share).toFixed(0)} %`,
+      ),
       row.peakMiB === 0 ? '' : row.peakMiB.toFixed(0),
     ]);
     console.log(formatTable([heads, ...cells]));
@@ -92,17 +94,20 @@ async function measure(root: string, runs: number) {
     }
   }
   const best = (list: Sample[]) => Math.min(...list.map(({ seconds }) => seconds));
+  const median = (list: Sample[]) => list.map(({ seconds }) => seconds).sort((a, b) => a - b)[list.length >> 1]!;
   return cases.map(([name, bytes], i) => {
     const list = samples[i]!;
-    const sorted = list.map(({ seconds }) => seconds).sort((a, b) => a - b);
     return {
       name,
       megabytes: bytes / 1e6,
       bestSeconds: best(list),
-      medianSeconds: sorted[Math.floor(sorted.length / 2)]!,
+      medianSeconds: median(list),
       cpuSeconds: Math.min(...list.map(({ cpuSeconds }) => cpuSeconds)),
       peakMiB: Math.max(...list.map(({ peakMiB }) => peakMiB)),
-      ...(name.startsWith('convert, model') && { shareOfCopySpeed: best(samples[0]!) / best(list) }),
+      ...(name.startsWith('convert, model') && {
+        shareOfCopySpeed: best(samples[0]!) / best(list),
+        medianShareOfCopySpeed: median(samples[0]!) / median(list),
+      }),
     };
   });
 }

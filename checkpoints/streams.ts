@@ -8,7 +8,10 @@ import { type FileLayer, Replacement, systemFiles } from './files.js';
 import type { StoredTensor } from './model.js';
 import type { Piece, WeightStream } from './model-writer.js';
 import { SafetensorsWriter } from './safetensors.js';
-import { ELEMENT_TYPE, fromF32, type TensorData, toF32, type WeightType, weightType } from './tensor-file.js';
+import { BLOCK_BYTES, ELEMENT_TYPE, fromF32, toF32, type WeightType, weightType } from './tensor-file.js';
+
+/** Cast at a time: what comes between stays in the processor's cache. */
+const CAST_ELEMENTS = 1 << 16;
 
 /** Tensors as they are. */
 export function copyStream(tensors: readonly StoredTensor[]): WeightStream {
@@ -27,7 +30,10 @@ export function castStream(tensor: StoredTensor, to: WeightType, name = tensor.n
     produce(put) {
       const from = weightType(tensor.dtype)!;
       if (from === to) return copyValues(tensor, (piece) => put(name, piece));
-      for (const block of tensor.blocks()) put(name, cast(name, block as Float32Array | Uint16Array, from, to));
+      for (const block of tensor.blocks() as Iterable<Float32Array | Uint16Array>) {
+        for (let at = 0; at < block.length; at += CAST_ELEMENTS)
+          put(name, cast(name, block.subarray(at, at + CAST_ELEMENTS), from, to));
+      }
     },
   };
 }
@@ -77,7 +83,7 @@ export function* blocksInF32(tensor: StoredTensor): Generator<Float32Array> {
 const INFINITY = { bf16: 0x7f80, f16: 0x7c00 } as const;
 
 /**
- * Values in another type, to nearest even. @param name for errors
+ * Values in another type, to nearest even; good until the next are cast. @param name for errors
  * @throws UserError where a finite value becomes infinite
  */
 export function cast(
@@ -87,16 +93,45 @@ export function cast(
   to: WeightType,
 ): Float32Array | Uint16Array {
   if (from === to) return data;
-  const wide = from === 'f32' ? (data as Float32Array) : toF32(data, from);
-  const out = fromF32(wide, to);
-  if (to !== 'f32') checkRange(name, wide, out, to);
+  const wide = from === 'f32' ? (data as Float32Array) : toF32(data, from, spare('wide', Float32Array, data.length));
+  if (to === 'f32') return wide;
+  const out = fromF32(wide, to, spare('narrow', Uint16Array, data.length)) as Uint16Array;
+  checkRange(name, wide, out, to);
   return out;
 }
 
-function checkRange(name: string, wide: Float32Array, out: TensorData, to: 'bf16' | 'f16'): void {
+/** Fresh memory for every block costs more than casting it: the system clears each page. */
+const spares: Record<string, Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>> = {};
+
+function spare<A extends Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>>(
+  use: string,
+  type: new (length: number) => A,
+  length: number,
+): A {
+  const known = spares[use] as A | undefined;
+  if (known && known.length >= length) return known.subarray(0, length) as A;
+  const fresh = new type(length);
+  if (length <= BLOCK_BYTES) spares[use] = fresh; // others are of whole tensors
+  return fresh;
+}
+
+/** Whether one of the values may be infinite; two at a time, since all of a model's go through here. @param values of a spare: aligned */
+function mayHold(infinity: number, values: Uint16Array): boolean {
+  const pairs = new Uint32Array(values.buffer, values.byteOffset, values.length >> 1);
+  const both = infinity * 0x10001;
+  for (let i = 0; i < pairs.length; i++) {
+    // A half of 0 after the subtraction borrows from its highest bit, which is 0 in all others ("haszero" of Bit Twiddling Hacks).
+    const rest = (pairs[i]! & 0x7fff7fff) ^ both;
+    if (((rest - 0x00010001) & ~rest & 0x80008000) !== 0) return true;
+  }
+  return values.length % 2 === 1 && (values.at(-1)! & 0x7fff) === infinity;
+}
+
+function checkRange(name: string, wide: Float32Array, out: Uint16Array, to: 'bf16' | 'f16'): void {
   const infinity = INFINITY[to];
+  if (!mayHold(infinity, out)) return;
   for (let i = 0; i < out.length; i++) {
-    if (((out[i] as number) & 0x7fff) !== infinity || !Number.isFinite(wide[i]!)) continue;
+    if ((out[i]! & 0x7fff) !== infinity || !Number.isFinite(wide[i]!)) continue;
     throw new UserError({
       expected: `values of '${name}' that ${to} can hold`,
       found: `${wide[i]}`,

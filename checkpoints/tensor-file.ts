@@ -116,18 +116,21 @@ export function weightType(dtype: ElementType): WeightType | undefined {
 
 export const ELEMENT_TYPE = { f32: 'F32', bf16: 'BF16', f16: 'F16' } as const satisfies Record<WeightType, ElementType>;
 
-/** A copy of the values in f32. */
-export function toF32(data: Float32Array | Uint16Array, type: WeightType): Float32Array<ArrayBuffer> {
-  const out = new Float32Array(data.length);
+/** A copy of the values in f32, in `out` where that is given. */
+export function toF32(
+  data: Float32Array | Uint16Array,
+  type: WeightType,
+  out: Float32Array<ArrayBuffer> = new Float32Array(data.length),
+): Float32Array<ArrayBuffer> {
   if (type === 'f32') out.set(data);
   else native().toF32(out, data, STORAGE_TYPE[type], out.length);
   return out;
 }
 
-/** f32 values rounded to `type`, to nearest even; the same array when it is f32 already. */
-export function fromF32(data: Float32Array, type: WeightType): Float32Array | Uint16Array {
+/** f32 values rounded to `type`, to nearest even, in `out` where that is given; the same array when it is f32 already. */
+export function fromF32(data: Float32Array, type: WeightType, out?: Uint16Array): Float32Array | Uint16Array {
   if (type === 'f32') return data;
-  const out = new Uint16Array(data.length);
+  out ??= new Uint16Array(data.length);
   native().fromF32(out, data, STORAGE_TYPE[type], out.length);
   return out;
 }

@@ -140,7 +140,7 @@ function register(y: Argv, entry: Entry): void {
   };
   y.command(entry.usage, entry.description, prepare as never, async (argv) => {
     const { valuesOf } = await import('./parsing.js');
-    const { values, changes } = valuesOf(loaded, argv);
+    const { values, changes } = await valuesOf(loaded, argv);
     await loaded.run(values, changes);
   });
 }

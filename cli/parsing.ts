@@ -2,12 +2,11 @@
 // Between yargs and a command: declares the command's options (and a flag for every key of a recipe, where it takes one), and
 // turns what was parsed into checked values and changes to the recipe. Apart from main.ts, since zod takes time to load.
 import type { Argv } from 'yargs';
-import { recipeSchema } from '../recipes/index.js';
 import type { Command } from './command.js';
-import { checkedValues, type Flag, flagsOf, givenValues, kebab, yargsOptions } from './options.js';
+import { checkedValues, flagsOf, givenValues, kebab, yargsOptions } from './options.js';
 
 /** Declares a command's options to yargs. @param usage the command's name and positional arguments */
-export function configure(y: Argv, usage: string, command: Command): Argv {
+export async function configure(y: Argv, usage: string, command: Command): Promise<Argv> {
   const positionals = [...usage.matchAll(/[<[](.*?)(?:\.\.)?[>\]]/g)].map(([, name]) => name!);
   const flags = flagsOf(command.options, kebab);
   const options = yargsOptions(flags.filter(({ key }) => !positionals.includes(key)));
@@ -22,28 +21,17 @@ export function configure(y: Argv, usage: string, command: Command): Argv {
       `${title}:`,
     );
   }
-  if (command.recipeFlags) addRecipeFlags(y);
+  if (command.recipeFlags) (await import('./recipe-flags.js')).addRecipeFlags(y);
   for (const [call, meaning] of command.examples) y.example(`$0 ${call}`, meaning);
   return y;
 }
 
-function recipeFlags(): Flag[] {
-  return flagsOf(recipeSchema, (key) => key).map((flag) => ({ ...flag, required: false })); // the recipe has what it must have
-}
-
-function addRecipeFlags(y: Argv): void {
-  const flags = recipeFlags();
-  y.options(yargsOptions(flags));
-  for (const flag of flags) {
-    const section = flag.key.includes('.') ? flag.key.split('.')[0]! : 'run';
-    y.group(flag.name, `Recipe, ${section}:`);
-  }
-}
-
 /** What a command runs on. @throws UserError (usage) */
-export function valuesOf(command: Command, argv: Record<string, unknown>) {
+export async function valuesOf(command: Command, argv: Record<string, unknown>) {
   const values = checkedValues(command.options, argv);
-  const given = command.recipeFlags ? givenValues(recipeFlags(), argv) : new Map<string, unknown>();
+  const given = command.recipeFlags
+    ? givenValues((await import('./recipe-flags.js')).recipeFlags(), argv)
+    : new Map<string, unknown>();
   const changes = [...given].map(([key, value]) => `${key}=${JSON.stringify(value)}`);
   const set = (values as { set?: string[] }).set ?? [];
   return { values, changes: [...changes, ...set] };
