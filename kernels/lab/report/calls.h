@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every op called once, or once for each of the kernels it chooses among: storage types, compute types, head widths, many
 // tokens, some, and one. Who includes it says where operands lie and what a launch does: launches.cc prints launches,
-// traffic.cc makes them. Memory that is all zeros is a valid input of every op.
+// traffic.cc makes them.
 #pragma once
 #include <initializer_list>
 
@@ -15,8 +15,11 @@ struct Sizes {
   Int elements;             // of element-wise ops
 };
 
-/// Memory for an operand, zeroed, until the op ends.
-void* operand(Int bytes);
+/// What an operand may hold: any f32 in (0,1), any codes, indices that are all 0, small positive values of each storage type.
+enum class Content { VALUES, CODES, INDICES, STORED };
+
+/// Memory for an operand, until the op ends.
+void* operand(Int bytes, Content content);
 void begin_op(const char* name);
 void end_op();
 
@@ -24,9 +27,12 @@ void end_op();
 struct Any {
   Int count;
   template <class T>
-  operator Span<T>() const { return {static_cast<T*>(operand(count * static_cast<Int>(sizeof(T)))), count}; }
-  operator BytesIn() const { return {operand(count), count}; }
-  operator BytesOut() const { return {operand(count), count}; }
+  operator Span<T>() const {
+    constexpr Content content = sizeof(T) == 1 ? Content::CODES : static_cast<T>(0.5f) == 0 ? Content::INDICES : Content::VALUES;
+    return {static_cast<T*>(operand(count * static_cast<Int>(sizeof(T)), content)), count};
+  }
+  operator BytesIn() const { return {operand(count, Content::STORED), count}; }
+  operator BytesOut() const { return {operand(count, Content::STORED), count}; }
 };
 
 #define TACOTUNE_CALL(op, ...) (begin_op(#op), cuda::op(__VA_ARGS__), end_op())

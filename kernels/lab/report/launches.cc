@@ -42,7 +42,7 @@ int32_t current_op() { return 1; }
 
 namespace tacotune::lab {
 
-void* operand(Int bytes) { return next(bytes); }
+void* operand(Int bytes, Content) { return next(bytes); }
 void begin_op(const char* name) { current_name = name; }
 void end_op() { next_address = SOMEWHERE; }
 
