@@ -3,11 +3,11 @@
 // mix of the path on which each kernel spends its time (sass.mjs), and the unit of the GPU that this path keeps busiest.
 //
 //     node scripts/kernel-report.mjs                   the table on the terminal
-//     node scripts/kernel-report.mjs --write           and in bench/results/cuda-kernels.md
+//     node scripts/kernel-report.mjs --traffic         and how it uses memory, counted by the interpreter of its PTX
+//     node scripts/kernel-report.mjs --write           all of it, in bench/results/cuda-kernels.md
 //     node scripts/kernel-report.mjs rmsnorm flash     only modules whose name contains a word
 //
-// Needs nvcc (NVCC names another) and g++. It is an estimate with its assumptions stated below, not a measurement: caches
-// that always hit within a tile, no bank conflicts, units that overlap perfectly.
+// Needs nvcc (NVCC names another) and g++. It is an estimate, not a measurement; its assumptions stand above the table.
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { hotPath, kernelsOf } from './sass.mjs';
@@ -83,21 +83,53 @@ function resourcesFrom(text) {
   return found;
 }
 
-/** What each kernel is launched with, by its op's host half; a kernel that two ops launch keeps the larger grid. */
-function launchesOfOps() {
-  const hostHalves = readdirSync(join(root, 'kernels', 'cuda'))
+/** A program of kernels/lab/report, linked with the host halves of the ops (`with` GPU and driver, or without them). */
+async function programOf(name, withDriver) {
+  const remedy = 'Needed: g++ 10 or later.';
+  const compiler = process.env['CXX'] ?? 'g++';
+  const sources = readdirSync(join(root, 'kernels', 'cuda'))
     .filter((file) => file.endsWith('.cc'))
     .map((file) => `kernels/cuda/${file}`)
-    .filter((file) => !/#include "(gpu|driver)\.h"/.test(readFileSync(join(root, file), 'utf8')));
-  const program = join(folder, 'launches');
-  const sources = ['kernels/lab/report/launches.cc', ...hostHalves];
-  run(process.env['CXX'] ?? 'g++', ['-std=c++17', '-O1', '-I.', '-o', program, ...sources], 'Needed: g++ 10 or later.');
+    .filter((file) => withDriver || !/#include "(gpu|driver)\.h"/.test(readFileSync(join(root, file), 'utf8')));
+  sources.push(`kernels/lab/report/${name}.cc`);
+  const objectOf = (source) => join(folder, `${source.replaceAll('/', '-')}.o`);
+  await inParallel(
+    sources.map(
+      (source) => () => compile(compiler, ['-std=c++17', '-O1', '-I.', '-c'], source, objectOf(source), remedy),
+    ),
+  );
+  const program = join(folder, name);
+  run(compiler, ['-o', program, ...sources.map(objectOf), '-ldl', '-lpthread'], remedy);
+  return program;
+}
+
+/** What each kernel is launched with, by its op's host half; of several launches the one with most blocks. */
+async function launchesOfOps() {
   const launches = new Map();
-  for (const line of run(program, [], 'It only prints.').trim().split('\n')) {
+  const output = run(await programOf('launches', false), [], 'It only prints.');
+  for (const line of output.trim().split('\n')) {
     const launch = JSON.parse(line);
     if ((launches.get(launch.kernel)?.blocks ?? 0) < launch.blocks) launches.set(launch.kernel, launch);
   }
   return launches;
+}
+
+/** How each kernel uses memory, by the interpreter of its PTX: see kernels/lab/engine.h. */
+async function trafficOfOps() {
+  for (const args of [['scripts/build-emulator.mjs'], ['scripts/build-cuda.mjs', '--ptx']])
+    run(process.execPath, args, 'Needed: g++ and the CUDA toolkit, 13.0.');
+  const emulator = join(root, 'build', 'emulator');
+  const counters = join(folder, 'counters.json');
+  const settings = {
+    TACOTUNE_CUDA_DRIVER: join(emulator, 'libcuda-emulated.so'),
+    TACOTUNE_CUDA_MODULES: join(emulator, 'modules'),
+    TACOTUNE_EMULATOR_ENGINE: 'ptx',
+    TACOTUNE_EMULATOR_PTX: join(root, 'build', 'ptx'),
+    TACOTUNE_EMULATOR_COUNTERS: counters,
+  };
+  const program = await programOf('traffic', true);
+  run('env', [...Object.entries(settings).map(([name, value]) => `${name}=${value}`), program], 'See above.');
+  return JSON.parse(readFileSync(counters, 'utf8'));
 }
 
 /** Blocks of a kernel that fit a multiprocessor at once, and what stops one more. */
@@ -116,7 +148,7 @@ function occupancy({ registers, sharedBytes }, threads, card) {
 }
 
 /** Clocks of a multiprocessor that one warp's way along the path takes in each unit. */
-function clocksOf({ loop, path }, card) {
+function clocksOf({ loop, path }, card, conflicts) {
   const count = (belongs) => path.filter(belongs).length;
   const ofUnit = (unit) => count((i) => i.unit === unit);
   const bytes = (unit) => path.reduce((sum, i) => sum + (i.unit === unit ? 32 * i.bytes : 0), 0);
@@ -129,7 +161,7 @@ function clocksOf({ loop, path }, card) {
     'integer units': (ofUnit('alu') * 32) / card.alu,
     'f64 units': ((ofUnit('fp64') + wideConversions) * 32) / card.fp64,
     'special functions': ((ofUnit('xu') - wideConversions) * 32) / card.xu,
-    'shared memory': bytes('shared') / 128 + count((i) => i.name === 'SHFL'),
+    'shared memory': (bytes('shared') / 128) * conflicts + count((i) => i.name === 'SHFL'),
     ...(staged ? { 'level-2 cache': bytes('global') / 64 } : { memory: bytes('global') / card.memory }),
     issue: path.length / 4,
   };
@@ -160,7 +192,7 @@ function mixOf(path) {
   return parts.filter(Boolean).join(' · ');
 }
 
-function describe(kernel, resources, launch, card) {
+function describe(kernel, resources, launch, conflicts, card) {
   const threads = launch?.threads ?? kernel.threads;
   const fits = occupancy(
     { registers: resources.registers, sharedBytes: resources.sharedBytes + (launch?.sharedBytes ?? 0) },
@@ -168,7 +200,7 @@ function describe(kernel, resources, launch, card) {
     card,
   );
   const { loop, path } = hotPath(kernel.instructions);
-  const clocks = Object.entries(clocksOf({ loop, path }, card)).sort((a, b) => b[1] - a[1]);
+  const clocks = Object.entries(clocksOf({ loop, path }, card, conflicts)).sort((a, b) => b[1] - a[1]);
   const [[first, most], [second, next]] = clocks;
   return {
     threads,
@@ -199,13 +231,26 @@ async function compiled(modules) {
   return kernels;
 }
 
-function* rowsOf(modules, kernels, launches) {
+/** { loads, stores: useful share of the sectors touched, conflicts: passes of shared memory for each that must be }. */
+function trafficOf(counted) {
+  if (!counted) return {};
+  const useful = ({ sectors, idealSectors }) => (sectors ? idealSectors / sectors : undefined);
+  const { wavefronts, idealWavefronts } = counted.shared;
+  return {
+    loads: useful(counted.globalLoads),
+    stores: useful(counted.globalStores),
+    conflicts: idealWavefronts ? wavefronts / idealWavefronts : undefined,
+  };
+}
+
+function* rowsOf(modules, kernels, launches, traffic) {
   for (const module of modules) {
     const rows = new Map();
     for (const [architecture, card] of Object.entries(CARDS)) {
       for (const { kernel, resources } of kernels.get(`${module} ${architecture}`)) {
         const launch = launches.get(kernel.name);
-        const told = describe(kernel, resources, launch, card);
+        const used = trafficOf(traffic[kernel.name]);
+        const told = describe(kernel, resources, launch, used.conflicts ?? 1, card);
         const unknown = kernel.instructions.filter((i) => i.unit === 'unknown').length;
         const row = rows.get(kernel.name) ?? { registers: [], occupancy: [], limiter: [], unknown: 0, spillBytes: 0 };
         row.registers.push(resources.registers);
@@ -215,6 +260,7 @@ function* rowsOf(modules, kernels, launches) {
         row.spillBytes += resources.spillBytes;
         Object.assign(row, {
           launch,
+          used,
           threads: told.threads,
           loop: told.loop,
           mix: mixOf(told.path),
@@ -230,18 +276,21 @@ function* rowsOf(modules, kernels, launches) {
 /** One value where all architectures agree, otherwise one each. */
 const merged = (values) => (new Set(values).size === 1 ? String(values[0]) : values.join(' / '));
 
+const percent = (share) => (share === undefined ? '–' : `${Math.round(100 * share)} %`);
+
 function markdown(rows) {
   const cards = Object.entries(CARDS).map(([architecture, { card }]) => `sm_${architecture} (${card})`);
   const lines = [
     `Values with slashes are those of ${cards.join(' / ')}; the mix is that of the last. A path is one`,
     'warp\'s: "loop" a turn of the busiest loop, "pass" the whole kernel where no loop outweighs it. Bytes of an access, a lane,',
-    'stand in brackets. The busiest unit is the one that bounds the speed if all others were free; what the next one needs of its',
-    'clocks follows where that is above half. An estimate: shared memory without conflicts, and every access to global memory goes',
-    'to memory, except in loops that stage tiles in shared memory, which find them in the level-2 cache. On the H100 mma.sync',
-    'is rated at the whole dense peak.',
+    'stand in brackets. "Useful" is the share of the 32-byte sectors touched by a request that its bytes would fill; conflicts are',
+    'passes of shared memory for each that a request must take. The busiest unit is the one that bounds the speed if all others',
+    'were free; what the next one needs of its clocks follows where that is above half. An estimate: every access to global',
+    'memory goes to memory, except in loops that stage tiles in shared memory, which find them in the level-2 cache; a loop within',
+    'a loop is counted once. On the H100 mma.sync is rated at the whole dense peak.',
     '',
-    '| kernel | blocks × threads | registers | shared bytes | occupancy, bound by | path | mix | busiest unit |',
-    '|---|---|---|---|---|---|---|---|',
+    '| kernel | blocks × threads | registers | shared bytes | occupancy, bound by | useful loads, stores | conflicts | path | mix | busiest unit |',
+    '|---|---|---|---|---|---|---|---|---|---|',
   ];
   for (const row of rows) {
     const notes = [
@@ -250,7 +299,7 @@ function markdown(rows) {
     ].filter(Boolean);
     lines.push(
       `| ${row.name.replace(/_kernel$/, '')}${notes.length ? ` (${notes.join(', ')})` : ''} | ${row.launch ? `${row.launch.blocks} × ` : ''}${row.threads} | ${merged(row.registers)} | ${row.shared}${row.launch ? '' : ' *'} | ` +
-        `${merged(row.occupancy)} | ${row.loop ? 'loop' : 'pass'} | ${row.mix} | ${merged(row.limiter)} |`,
+        `${merged(row.occupancy)} | ${percent(row.used.loads)}, ${percent(row.used.stores)} | ${row.used.conflicts?.toFixed(2) ?? '–'} | ${row.loop ? 'loop' : 'pass'} | ${row.mix} | ${merged(row.limiter)} |`,
     );
   }
   lines.push(
@@ -265,9 +314,11 @@ const modules = readdirSync(join(root, 'kernels', 'cuda'))
   .filter((file) => file.endsWith('.cu') && (words.length === 0 || words.some((word) => file.includes(word))))
   .map((file) => `kernels/cuda/${file}`);
 mkdirSync(folder, { recursive: true });
-const text = markdown(rowsOf(modules, await compiled(modules), launchesOfOps()));
+const recorded = process.argv.includes('--write');
+const traffic = recorded || process.argv.includes('--traffic') ? await trafficOfOps() : {};
+const text = markdown(rowsOf(modules, await compiled(modules), await launchesOfOps(), traffic));
 console.log(text);
-if (process.argv.includes('--write')) {
+if (recorded) {
   const title = '# The CUDA kernels, from their compiled code';
   const origin = 'Written by `node scripts/kernel-report.mjs --write`; no GPU was involved.';
   writeFileSync(join(root, 'bench', 'results', 'cuda-kernels.md'), `${title}\n\n${origin}\n\n${text}\n`);

@@ -25,10 +25,14 @@ __device__ constexpr DynamicMap unsigned_dynamic_map = UNSIGNED_DYNAMIC_MAP;
 /// dynamic map. Differences are rounded as in the reference, so a tie there is a tie here.
 __device__ __forceinline__ int nearest_code(const float* values, float x) {
   int code = 0;  // the last code whose value is not above x
+  float below = values[0], above = INFINITY;
 #pragma unroll
-  for (int half = 128; half > 0; half /= 2)
-    if (values[code + half] <= x) code += half;
-  return code < 255 && fabsf(values[code + 1] - x) < fabsf(values[code] - x) ? code + 1 : code;
+  for (int half = 128; half > 0; half /= 2) {
+    const float value = values[code + half];
+    if (value <= x) code += half, below = value;
+    else above = value;
+  }
+  return fabsf(above - x) < fabsf(below - x) ? code + 1 : code;
 }
 
 /// The NF4 code of a value in [-1,1]: how many of the midpoints it lies above.
