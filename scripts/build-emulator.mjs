@@ -108,7 +108,7 @@ if (rest.length > 0 || ![undefined, '--checked', '--planted', '--misuse'].includ
 if (mode === '--planted') {
   const planted = sourcesIn('kernels/lab/planted', '.cu');
   const main = sourcesIn('kernels/lab/planted', '.cc');
-  const withoutDriver = lab.filter((source) => !source.endsWith('/driver.cc'));
+  const withoutDriver = lab.filter((source) => !/\/driver(_memory)?\.cc$/.test(source));
   await build('planted', 'planted-checked', planted, [...forKernels, ...forChecking], [...withoutDriver, ...main], []);
 } else if (mode === '--misuse') {
   const host = ['driver', 'gpu', 'probe'].map((name) => `kernels/cuda/${name}.cc`);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// The allocator and its two mappings: next-fit over one file in memory, so that freed addresses rest before they are used again.
 #include "kernels/lab/device_memory.h"
 
 #include <fcntl.h>

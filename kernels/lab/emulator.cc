@@ -1,19 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs grids on one processor thread: one block at a time, every CUDA thread a fibre. It refuses what a GPU would forgive
-// silently: a barrier that part of a block reaches, a collective whose mask lacks a lane, a copy never waited for, a write
-// beyond a shared array. A thread that finishes hands its stack to the next one, so kernels without barriers never switch.
-#include <signal.h>
-#include <sys/mman.h>
-
+// What threads call: barriers, collectives, cp.async, shared memory; and who runs when one of them waits. It refuses what a
+// GPU would forgive silently: a barrier that part of a block reaches, a collective whose mask lacks a lane, a copy never
+// waited for. A thread that finishes hands its stack to the next one, so kernels without barriers never switch.
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
-#include <vector>
 
-#include "kernels/lab/collectives.h"
-#include "kernels/lab/fibre.h"
-#include "kernels/lab/machine.h"
-#include "kernels/lab/shared_memory.h"
+#include "kernels/lab/threads.h"
 
 namespace tacotune::cuda::emulator {
 
@@ -21,64 +14,10 @@ Thread* current;
 const Kernel* kernels;
 Observer* observer;
 Counters counters;
-const char *stacks_begin, *stacks_end, *shared_begin, *shared_end;
-
-namespace {
-
-constexpr uint32_t MAX_THREADS = 1024, MAX_WARPS = 32;
-constexpr size_t STACK_BYTES = 64 << 10, PAGE = 4096;
-
-enum class State : uint8_t { READY, AT_BARRIER, AT_COLLECTIVE, EXITED };
-
-struct AsyncCopy {
-  char* shared;
-  const char* global;
-  int bytes, valid_bytes;
-  const void* pc;
-};
-
-struct Fibre : Thread {  // Thread first: `current` points at it
-  Context context;
-  char* stack = nullptr;  // null until it first runs, and again when it has exited
-  State state;
-  uint32_t warp, lane;
-  const void* pc;  // where it waits
-  // At a barrier:
-  int predicate;
-  Vote vote;
-  // At a collective:
-  uint32_t mask;
-  Exchange* exchange;
-  // cp.async: copies[0 … group_ends.back()) are committed.
-  std::vector<AsyncCopy> copies;
-  std::vector<uint32_t> group_ends;
-};
-
-struct Warp {
-  uint32_t alive, waiting;  // lanes
-};
-
-struct Machine {
-  Fibre fibres[MAX_THREADS];
-  Warp warps[MAX_WARPS];
-  Context host;
-  std::vector<char*> free_stacks;
-  char* stacks = nullptr;
-  Schedule schedule;
-  Options options;
-  SharedMemory shared;
-  const Kernel* kernel = nullptr;
-  void** arguments = nullptr;
-  uint32_t threads = 0, live = 0, at_barrier = 0;
-  bool running = false;
-  Outcome outcome;
-};
 Machine machine;
 
-Fibre& self() { return *static_cast<Fibre*>(current); }
-
 // ---- failing -------------------------------------------------------------------------------------------------------------
-__attribute__((format(printf, 2, 3))) void fail(Failure failure, const char* format, ...) {
+void fail(Failure failure, const char* format, ...) {
   if (machine.outcome.failure != Failure::NONE) return;  // the first cause is the one to show
   char text[1024];
   va_list list;
@@ -91,19 +30,18 @@ __attribute__((format(printf, 2, 3))) void fail(Failure failure, const char* for
   machine.outcome = {failure, std::string(place) + text};
 }
 
-bool failed() { return machine.outcome.failure != Failure::NONE; }
-
-[[noreturn]] void abandon() {  // the block's other threads are simply never run again
+void abandon() {
   Context unused;
   switch_to(unused, machine.host);
   abort();
 }
 
-#define FAIL_HERE(failure, ...)   \
-  do {                            \
-    fail(failure, __VA_ARGS__);   \
-    abandon();                    \
-  } while (0)
+void make_ready(Fibre& fibre) {
+  fibre.state = State::READY;
+  machine.schedule.push(fibre.number);
+}
+
+namespace {
 
 /// "3 threads (first 5) at a barrier, rows.cu:12; …" for all that are not ready.
 std::string who_waits_where() {
@@ -131,19 +69,6 @@ std::string who_waits_where() {
 }
 
 // ---- who runs next -------------------------------------------------------------------------------------------------------
-void make_ready(Fibre& fibre) {
-  fibre.state = State::READY;
-  machine.schedule.push(fibre.number);
-}
-
-template <class Visit>
-void each_thread(Visit visit) {
-  if (machine.schedule.reversed())
-    for (uint32_t i = machine.threads; i-- > 0;) visit(machine.fibres[i]);
-  else
-    for (uint32_t i = 0; i < machine.threads; i++) visit(machine.fibres[i]);
-}
-
 /// Null: back to the host.
 Fibre* next_fibre() {
   if (failed()) return nullptr;
@@ -278,6 +203,8 @@ void collective(uint32_t mask, Exchange& exchange, const void* pc) {
 
 }  // namespace
 
+void run_ready_threads() { resume(machine.host, next_fibre()); }
+
 __attribute__((noinline)) int block_barrier(int predicate, Vote vote) {
   Fibre& fibre = self();
   fibre.pc = HERE;
@@ -402,142 +329,6 @@ __attribute__((noinline)) void* static_shared(const void* key, size_t bytes, con
     FAIL_HERE(Failure::INVALID_LAUNCH, "more than %u bytes of shared memory with %s, %s", machine.options.shared_limit, name, source_line(HERE).c_str());
   if (observer) observer->shared_array(name, static_cast<char*>(array), bytes);
   return array;
-}
-
-// ---- faults of the processor ---------------------------------------------------------------------------------------------
-namespace {
-
-struct sigaction before[3];
-constexpr int FAULTS[3] = {SIGSEGV, SIGBUS, SIGFPE};
-
-/// A wild pointer or a division by zero ends the launch, not the process. Runs on the alternative stack and never returns
-/// to it; SA_NODEFER leaves the signal unblocked.
-void on_fault(int signal, siginfo_t* info, void* context) {
-  const void* pc = info->si_addr;
-#if defined(__x86_64__)
-  pc = reinterpret_cast<void*>(static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_RIP] + 1);
-#elif defined(__aarch64__)
-  pc = reinterpret_cast<void*>(static_cast<ucontext_t*>(context)->uc_mcontext.pc + 1);
-#endif
-  if (!machine.running) {  // not ours: let it happen again under the handler that was there
-    for (int i = 0; i < 3; i++) sigaction(FAULTS[i], &before[i], nullptr);
-    return;
-  }
-  const Fibre& fibre = self();
-  const char* const address = static_cast<const char*>(info->si_addr);
-  if (signal == SIGFPE) fail(Failure::OTHER, "thread %u divides by zero, %s", fibre.number, source_line(pc).c_str());
-  else if (address >= stacks_begin && address < stacks_end) fail(Failure::OTHER, "thread %u needs more than %zu bytes of stack, %s", fibre.number, STACK_BYTES, source_line(pc).c_str());
-  else fail(Failure::ILLEGAL_ADDRESS, "thread %u touches %p, where no memory is, %s", fibre.number, info->si_addr, source_line(pc).c_str());
-  abandon();
-}
-
-/// Catches faults while it lives.
-class FaultGuard {
- public:
-  FaultGuard() {
-    static char* alternative = static_cast<char*>(malloc(SIGNAL_STACK));
-    stack_t stack{};
-    stack.ss_sp = alternative;
-    stack.ss_size = SIGNAL_STACK;
-    sigaltstack(&stack, &stack_before_);
-    struct sigaction action{};
-    action.sa_sigaction = on_fault;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
-    for (int i = 0; i < 3; i++) sigaction(FAULTS[i], &action, &before[i]);
-    machine.running = true;
-  }
-  ~FaultGuard() {
-    machine.running = false;
-    for (int i = 0; i < 3; i++) sigaction(FAULTS[i], &before[i], nullptr);
-    stack_before_.ss_flags &= ~SS_ONSTACK;
-    sigaltstack(&stack_before_, nullptr);
-  }
-
- private:
-  static constexpr size_t SIGNAL_STACK = 256 << 10;
-  stack_t stack_before_{};
-};
-
-void prepare_stacks() {
-  if (!machine.stacks) {
-    void* memory = mmap(nullptr, MAX_THREADS * (STACK_BYTES + PAGE), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) abort();
-    machine.stacks = static_cast<char*>(memory);
-    shared_begin = machine.shared.begin();
-    shared_end = machine.shared.end();
-    stacks_begin = machine.stacks;
-    stacks_end = stacks_begin + MAX_THREADS * (STACK_BYTES + PAGE);
-    for (uint32_t i = 0; i < MAX_THREADS; i++) mprotect(machine.stacks + i * (STACK_BYTES + PAGE), PAGE, PROT_NONE);
-  }
-  machine.free_stacks.clear();
-  for (uint32_t i = MAX_THREADS; i-- > 0;) machine.free_stacks.push_back(machine.stacks + i * (STACK_BYTES + PAGE) + PAGE);
-}
-
-void run_block(uint3 index, dim3 grid, dim3 block, uint32_t dynamic_bytes, Random& random) {
-  machine.shared.clear();
-  if (observer) observer->block_begins(machine.threads);
-  char* dynamic = machine.shared.add_dynamic(dynamic_bytes);
-  if (observer && dynamic_bytes) observer->shared_array("dynamic shared memory", dynamic, dynamic_bytes);
-  machine.schedule.reset(machine.options.order, machine.threads, random);
-  machine.live = machine.threads;
-  machine.at_barrier = 0;
-  for (uint32_t i = 0; i < machine.threads; i++) {
-    Fibre& fibre = machine.fibres[i];
-    fibre.thread_index = {i % block.x, i / block.x % block.y, i / block.x / block.y};
-    fibre.block_index = index;
-    fibre.block_size = block;
-    fibre.grid_size = grid;
-    fibre.stack = nullptr;
-    fibre.number = i;
-    fibre.warp = i / 32;
-    fibre.lane = i % 32;
-    fibre.copies.clear();
-    fibre.group_ends.clear();
-    if (fibre.lane == 0) machine.warps[fibre.warp] = {0, 0};
-    machine.warps[fibre.warp].alive |= 1u << fibre.lane;
-  }
-  each_thread(make_ready);
-  counters.threads += machine.threads;
-  resume(machine.host, next_fibre());
-  if (const char* name = machine.shared.overrun()) fail(Failure::ILLEGAL_ADDRESS, "a write beyond the end of shared array %s", name);
-}
-
-}  // namespace
-
-Outcome run_grid(const Kernel& kernel, dim3 grid, dim3 block, uint32_t dynamic_bytes, void** arguments, const Options& options) {
-  machine.outcome = {};
-  machine.kernel = &kernel;
-  machine.arguments = arguments;
-  machine.options = options;
-  const uint64_t threads = uint64_t(block.x) * block.y * block.z, blocks = uint64_t(grid.x) * grid.y * grid.z;
-  machine.threads = static_cast<uint32_t>(threads);
-  if (threads == 0 || threads > MAX_THREADS || block.z > 64 || blocks == 0 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535 || dynamic_bytes > options.shared_limit) {
-    fail(Failure::INVALID_LAUNCH, "a grid of (%u,%u,%u) blocks of (%u,%u,%u) threads with %u bytes of shared memory", grid.x, grid.y, grid.z, block.x, block.y, block.z, dynamic_bytes);
-    return machine.outcome;
-  }
-  Random random(options.seed);
-  std::vector<uint32_t> shuffled;
-  if (options.order == Order::RANDOM || options.order == Order::GREEDY_RANDOM) {
-    shuffled.resize(blocks);
-    for (uint64_t b = 0; b < blocks; b++) shuffled[b] = static_cast<uint32_t>(b);
-    random.shuffle(shuffled.begin(), shuffled.end());
-  }
-  const bool backwards = options.order == Order::REVERSED || options.order == Order::GREEDY_DOWN;
-  prepare_stacks();
-  if (observer) observer->launch_begins(kernel);
-  {
-    const FaultGuard guard;
-    for (uint64_t i = 0; i < blocks && !failed(); i++) {
-      const uint64_t b = !shuffled.empty() ? shuffled[i] : backwards ? blocks - 1 - i : i;
-      run_block({static_cast<unsigned>(b % grid.x), static_cast<unsigned>(b / grid.x % grid.y), static_cast<unsigned>(b / grid.x / grid.y)}, grid, block, dynamic_bytes, random);
-    }
-  }
-  if (observer) {
-    const std::string findings = observer->launch_ends();
-    // They name lines where the machine may only know that something went wrong.
-    if (!findings.empty()) machine.outcome = {failed() ? machine.outcome.failure : Failure::OTHER, std::string(kernel.name) + ": " + findings + (failed() ? "; " + machine.outcome.message : "")};
-  }
-  return machine.outcome;
 }
 
 }  // namespace tacotune::cuda::emulator

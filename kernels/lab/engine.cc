@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// The table of interpreted modules and what they counted; the emulated sources need none.
 #include "kernels/lab/engine.h"
 
 #include <cstdio>

@@ -8,29 +8,6 @@
 #if defined(__x86_64__) && !defined(TACOTUNE_EMULATOR_UCONTEXT)
 
 extern "C" __attribute__((visibility("hidden"))) void tacotune_switch_stack(void** save, void* restore);
-asm(R"(
-.text
-.hidden tacotune_switch_stack
-.globl tacotune_switch_stack
-.type tacotune_switch_stack,@function
-tacotune_switch_stack:
-  pushq %rbp
-  pushq %rbx
-  pushq %r12
-  pushq %r13
-  pushq %r14
-  pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15
-  popq %r14
-  popq %r13
-  popq %r12
-  popq %rbx
-  popq %rbp
-  ret
-.size tacotune_switch_stack,.-tacotune_switch_stack
-)");
 
 namespace tacotune::cuda::emulator {
 

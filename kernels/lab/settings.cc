@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// One table of the variables: name, what is expected, and how it is read.
 #include "kernels/lab/settings.h"
 
 #include <dlfcn.h>

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// The queues and the two orders in which they run.
 #include "kernels/lab/streams.h"
 
 namespace tacotune::cuda::emulator {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// What each opcode needs: its handler, how wide its operands are, and what it keeps busy. The only list of what is known.
 #include "kernels/lab/ptx/decode.h"
 
 #include <algorithm>

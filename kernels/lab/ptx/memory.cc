@@ -29,7 +29,12 @@ void count(Warp& warp, const Instruction& i, uint32_t mask, const uint64_t* addr
 
 uint64_t read(const char* from, uint32_t bytes, bool extend_sign) {
   uint64_t value = 0;
-  memcpy(&value, from, bytes);
+  switch (bytes) {  // sizes that the compiler knows are single instructions
+    case 8: memcpy(&value, from, 8); break;
+    case 4: memcpy(&value, from, 4); break;
+    case 2: memcpy(&value, from, 2); break;
+    default: memcpy(&value, from, 1);
+  }
   if (extend_sign && bytes < 8 && value >> (8 * bytes - 1) & 1) value |= ~uint64_t(0) << 8 * bytes;
   return value;
 }
@@ -225,12 +230,16 @@ void Block::count_global(Traffic& traffic, const uint64_t* addresses, uint32_t m
   if (mask == 0) return;
   uint64_t sectors[64];
   size_t count = 0;
+  bool ascending = true;
   for_lanes(mask, [&](uint32_t lane) {
     const uint64_t first = addresses[lane] / 32, last = (addresses[lane] + bytes - 1) / 32;
-    for (uint64_t sector = first; sector <= last; sector++)
-      if (count == 0 || sectors[count - 1] != sector) sectors[count++] = sector;
+    for (uint64_t sector = first; sector <= last; sector++) {
+      if (count > 0 && sectors[count - 1] == sector) continue;
+      ascending = ascending && (count == 0 || sectors[count - 1] < sector);
+      sectors[count++] = sector;
+    }
   });
-  std::sort(sectors, sectors + count);
+  if (!ascending) std::sort(sectors, sectors + count);
   const uint64_t touched = static_cast<uint64_t>(std::unique(sectors, sectors + count) - sectors);
   const uint64_t all = static_cast<uint64_t>(__builtin_popcount(mask)) * bytes;
   traffic.requests++;

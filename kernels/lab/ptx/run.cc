@@ -92,7 +92,7 @@ void Block::stop(Failure failure, const Warp& warp, uint32_t lane, uint32_t plac
 }
 
 char* Block::reach_shared(const Warp& warp, const Instruction& i, uint32_t lane, uint64_t offset, uint32_t bytes) {
-  if (offset % bytes != 0) stop(Failure::MISALIGNED, warp, lane, i.place, std::to_string(bytes) + " bytes of shared memory at an offset of " + std::to_string(offset));
+  if ((offset & (bytes - 1)) != 0) stop(Failure::MISALIGNED, warp, lane, i.place, std::to_string(bytes) + " bytes of shared memory at an offset of " + std::to_string(offset));
   bool held = offset >= entry.shared_bytes && offset + bytes <= entry.shared_bytes + dynamic_bytes_;
   for (const SharedArray& array : entry.shared) held = held || (offset >= array.offset && offset + bytes <= array.offset + array.bytes);
   if (!held) stop(Failure::ILLEGAL_ADDRESS, warp, lane, i.place, "out of bounds: " + std::to_string(bytes) + " bytes at offset " + std::to_string(offset) + " of shared memory, outside every array");
@@ -107,7 +107,7 @@ char* Block::reach(const Warp& warp, const Instruction& i, uint32_t lane, uint64
     if (offset + bytes > entry.local_bytes) stop(Failure::ILLEGAL_ADDRESS, warp, lane, i.place, "out of bounds: local memory");
     return const_cast<char*>(warp.local.data()) + size_t(lane) * entry.local_bytes + offset;
   }
-  if (address % bytes != 0 && (bytes & (bytes - 1)) == 0) stop(Failure::MISALIGNED, warp, lane, i.place, "misaligned: " + std::to_string(bytes) + " bytes of global memory at " + std::to_string(address));
+  if ((address & (bytes - 1)) != 0) stop(Failure::MISALIGNED, warp, lane, i.place, "misaligned: " + std::to_string(bytes) + " bytes of global memory at " + std::to_string(address));
   if (address >= hit_begin_ && address + bytes <= hit_end_) return reinterpret_cast<char*>(address);
   uint64_t begin = 0, end = 0;
   if (find_(address, begin, end) && address + bytes <= end) {
