@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Speed of the CUDA kernels as shares of what the card could do by its clocks, measured by events on the GPU: the cases of
-// kernels/lab/harness, which does the same without Node. `npm run bench -- ops --device cuda [--only WORD,…] [--rounds N]`.
-import { openGpu } from '../kernels/index.js';
+// kernels/lab/harness, which does the same without Node. `npm run bench -- ops --device cuda [--only WORD,…] [--rounds N]
+// [--cublaslt]`; the last sends large products to cuBLASLt.
+import { CUBLASLT_LEAST, type CublasLt, openGpu } from '../kernels/index.js';
 import { formatTable } from './measure.js';
 
 export interface GpuOpResult {
@@ -12,8 +13,15 @@ export interface GpuOpResult {
   ofPeakBytes: number;
 }
 
-export function measureGpuOps(only: readonly string[], rounds: number): { gpu: string; results: GpuOpResult[] } {
+export interface GpuOpResults {
+  gpu: string;
+  results: GpuOpResult[];
+  cublasLt?: CublasLt;
+}
+
+export function measureGpuOps(only: readonly string[], rounds: number, cublasLt: boolean): GpuOpResults {
   const gpu = openGpu();
+  gpu.useCublasLt(cublasLt ? CUBLASLT_LEAST : 0);
   const { name, computeCapability } = gpu.description;
   console.log(`${name}, compute capability ${computeCapability / 10}, driver for CUDA ${gpu.driverVersion / 1000}\n`);
   const results = gpu.ops
@@ -34,5 +42,9 @@ export function measureGpuOps(only: readonly string[], rounds: number): { gpu: s
       ]),
     ]),
   );
-  return { gpu: name, results };
+  if (!cublasLt) return { gpu: name, results };
+  const state = gpu.cublasLt();
+  const { library, version, products, trouble } = state;
+  console.log(`\ncuBLASLt: ${trouble ?? `${library}, version ${version}, computed ${products} of these products`}`);
+  return { gpu: name, results, cublasLt: state };
 }

@@ -25,6 +25,7 @@ run card nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,c
 run build make -C kernels/lab/harness -j harness modules
 run agreement build/lab/harness
 run times build/lab/harness --time --json
+run times-cublaslt build/lab/harness linear --cublaslt 1024 --time
 run torch "${PYTHON:-python3}" bench/peers/torch_ops.py
 if command -v node > /dev/null; then
   run setup npm run build

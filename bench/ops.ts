@@ -2,7 +2,7 @@
 // Speed of the kernels as shares of what the machine can do in the same minutes: multiply-adds in registers for arithmetic,
 // a copy for memory. First the products over NF4 weights, at the sizes of training, then every op at a typical size.
 //
-//     npm run bench -- ops [--device cpu|cuda] [--rounds N] [--threads N] [--only WORD,…] [--skip-table] [--record] [--require PERCENT]
+//     npm run bench -- ops [--device cpu|cuda] [--rounds N] [--threads N] [--only WORD,…] [--skip-table] [--record] [--require PERCENT] [--cublaslt]
 //
 // TACOTUNE_INSTRUCTION_SET chooses a lower instruction set. Figures of a busy machine: trust the column `cpu`.
 import { parseArgs } from 'node:util';
@@ -49,6 +49,7 @@ export function run(args: string[]): void {
       device: { type: 'string', default: 'cpu' },
       threads: { type: 'string' },
       only: { type: 'string', default: '' },
+      cublaslt: { type: 'boolean', default: false },
       'skip-table': { type: 'boolean', default: false },
       record: { type: 'boolean', default: false },
       require: { type: 'string' },
@@ -64,7 +65,7 @@ export function run(args: string[]): void {
   const machine = describeMachine();
   console.log(`${machineLine(machine)}\n`);
   if (values.device === 'cuda') {
-    const measured = measureGpuOps(options.only, options.rounds);
+    const measured = measureGpuOps(options.only, options.rounds, values.cublaslt);
     if (values.record) console.log(`recorded in ${record('gpu-ops', { ...machine, ...measured })}`);
     return;
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // tacotune doctor: what this machine has, what `auto` would take, and whether the GPU's kernels compute rightly.
 import { z } from 'zod';
-import { type Diagnosis, diagnose, type OpCheck } from '../tasks/index.js';
+import { cublasLtVersion, type Diagnosis, diagnose, type OpCheck } from '../tasks/index.js';
 import { command, jsonOption } from './command.js';
 import { bytes, table } from './format.js';
 
@@ -32,6 +32,14 @@ function checkLine({ op, passed, failed, error, troubles }: OpCheck): string {
   return [line, ...troubles.map((trouble) => `    ${trouble}`)].join('\n');
 }
 
+/** It is optional: missing, it is no fault. */
+function cublasLtText({ cublasLt }: NonNullable<Diagnosis['gpu']>): string {
+  const { library, version, products, trouble } = cublasLt;
+  if (trouble !== undefined) return trouble;
+  const agrees = products > 0 ? `, ${products} products agree with ours` : '';
+  return `${library}, version ${cublasLtVersion(version)}${agrees} (recipes: cublasLt)`;
+}
+
 function diagnosisText(d: Diagnosis): string {
   const { processor, chosen, gpus, gpu, modules } = d;
   const facts = [
@@ -58,6 +66,7 @@ function diagnosisText(d: Diagnosis): string {
         )
         .join(', '),
     ]);
+    facts.push(['cuBLASLt', cublasLtText(gpu)]);
     if (gpu.checks.length > 0) {
       facts.push([
         'GPU ops',

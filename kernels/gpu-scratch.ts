@@ -31,21 +31,50 @@ function splits(M: number, N: number, D: number, bf16: boolean, narrows: boolean
   return parts > 1 ? array(4 * parts * M * N) : 0;
 }
 
+const CUBLASLT_WORKSPACE = 32 * 2 ** 20;
+/** A sum of squares: one float, and a double for each of at most 1024 parts. */
+const NORM = 256 + 8 * 1024;
+
+/** What a product out (M,N) takes besides when cuBLASLt computes it, and ours the first time as well. */
+const comparison = (M: number, N: number): number => CUBLASLT_WORKSPACE + array(4 * M * N) + 2 * NORM;
+
+export interface ProductShape {
+  rows: number;
+  N: number;
+  K: number;
+  type: StoredAs;
+  bf16: boolean;
+  /** The least size of products that go to cuBLASLt; 0: none do. */
+  cublasLt?: number;
+}
+
 /** A product of `rows` rows with a weight (N,K): out·, dinp· or dweight·. */
-export function linearScratch(
-  pattern: Pattern,
-  { rows, N, K, type, bf16 }: { rows: number; N: number; K: number; type: StoredAs; bf16: boolean },
-): number {
+export function linearScratch(pattern: Pattern, { rows, N, K, type, bf16, cublasLt = 0 }: ProductShape): number {
   const ready = type === 'nf4' ? K % 64 === 0 : type !== 'f32' && K % 8 === 0;
-  const weight = bf16 && !ready ? rounded(N, K) : 0;
+  const elsewhere = bf16 && cublasLt > 0 && Math.min(rows, N, K) >= cublasLt;
+  const weight = bf16 && (!ready || (elsewhere && type !== 'bf16')) ? rounded(N, K) : 0;
   const narrows = type !== 'f16' && !(type === 'nf4' && ready);
   switch (pattern) {
     case 'forward':
-      return (bf16 ? rounded(rows, K) : 0) + weight + splits(rows, N, K, bf16, narrows);
+      return (
+        (bf16 ? rounded(rows, K) : 0) +
+        weight +
+        splits(rows, N, K, bf16, narrows) +
+        (elsewhere ? comparison(rows, N) : 0)
+      );
     case 'backward':
-      return (bf16 ? rounded(rows, N) : 0) + weight + splits(rows, K, N, bf16, narrows);
+      return (
+        (bf16 ? rounded(rows, N) : 0) +
+        weight +
+        splits(rows, K, N, bf16, narrows) +
+        (elsewhere ? comparison(rows, K) : 0)
+      );
     case 'weight':
-      return (bf16 ? rounded(rows, N) + rounded(rows, K) : 0) + splits(N, K, rows, bf16, true);
+      return (
+        (bf16 ? rounded(rows, N) + rounded(rows, K) : 0) +
+        splits(N, K, rows, bf16, true) +
+        (elsewhere ? comparison(N, K) : 0)
+      );
   }
 }
 

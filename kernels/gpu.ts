@@ -47,6 +47,24 @@ export interface OpTime {
   ofPeakBytes: number;
 }
 
+/** NVIDIA's library of matrix products, which a run may ask for. */
+export interface CublasLt {
+  /** Its name; empty where there is none. */
+  library: string;
+  /** 130100 for 13.1.0. */
+  version: number;
+  /** Computed by it so far in this process. */
+  products: number;
+  /** Why it is not used, in words. */
+  trouble?: string;
+}
+
+/**
+ * Where a run asks for cuBLASLt, products of at least so many rows, columns and depth go there (cuda/blas.h): of smaller ones,
+ * decoding the weight first costs too much of what is gained.
+ */
+export const CUBLASLT_LEAST = 1024;
+
 /** An opened GPU. Ops are enqueued and return at once; `download` waits without blocking the event loop. */
 export interface NativeGpu extends NativeOps<GpuSpan, GpuSpan, GpuSpan, GpuSpan> {
   readonly description: GpuDescription;
@@ -69,6 +87,10 @@ export interface NativeGpu extends NativeOps<GpuSpan, GpuSpan, GpuSpan, GpuSpan>
   timeOp(op: string, repeats: number): OpTime[];
   /** Whether this GPU places the elements of matrix fragments as the kernels believe. */
   probe(): { name: string; compared: number; mismatches: number }[];
+  /** From now on, in all of this process, products of at least this size go to cuBLASLt; 0: none, as in the beginning. */
+  useCublasLt(least: number): void;
+  /** Looks for the library at the first call. */
+  cublasLt(): CublasLt;
   synchronize(): void;
   /** Gives scratch memory back. */
   trim(): void;

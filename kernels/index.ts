@@ -2,6 +2,8 @@
 // The entrance of kernels/: the native ops and their numbering, on the CPU and on GPUs.
 export { type Bytes, INSTRUCTION_SET_VARIABLE, type Native, native } from './binding.js';
 export {
+  CUBLASLT_LEAST,
+  type CublasLt,
   DRIVER_VARIABLE,
   findGpus,
   type GpuDescription,

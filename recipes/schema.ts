@@ -73,6 +73,10 @@ export const recipeSchema = z.strictObject({
     .describe(
       'where the run computes; auto: on an NVIDIA GPU where one can be used, else on the processor; tfjs: over TensorFlow.js, which you install',
     ),
+  cublasLt: z
+    .boolean()
+    .default(false)
+    .describe("on a GPU, large products by NVIDIA's library where it is found; bits then depend on its version"),
   threads: z.int().min(0).default(0).describe('threads of the kernels; 0: one per core'),
   seed: z.int().min(0).default(0).describe('of the adapter, the order of the data and dropout'),
   memoryGiB: z.number().positive().optional().describe('memory the run may use; default: what is available'),

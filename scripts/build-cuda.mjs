@@ -13,7 +13,9 @@ import { basename, join } from 'node:path';
 import { compile, inParallel, root } from './steps.mjs';
 
 /** What a fatbin is made with, also without Node (kernels/lab/harness/Makefile). */
-const options = readFileSync(join(root, 'kernels', 'cuda', 'nvcc.options'), 'utf8').trim().split(/\s+/);
+const options = readFileSync(join(root, 'kernels', 'cuda', 'nvcc.options'), 'utf8')
+  .trim()
+  .split(/\s+/);
 const ARCHITECTURES = options.flatMap((option) => /code=(sm_\d+)/.exec(option)?.[1] ?? []);
 const nvcc = process.env['NVCC'] ?? 'nvcc';
 const remedy = 'Needed: nvcc 13.0. Of a spill, the kernel named above needs fewer registers or another launch bound.';

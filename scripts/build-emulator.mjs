@@ -6,7 +6,8 @@
 //     node scripts/build-emulator.mjs --checked    build/emulator/libcuda-checked.so, which finds races, bounds and
 //                                                  uninitialised reads and is 5 to 10 times slower
 //     node scripts/build-emulator.mjs --planted    build/emulator/planted, which runs the bugs of kernels/lab/planted
-//     node scripts/build-emulator.mjs --misuse     build/emulator/misuse, which makes the mistakes of kernels/lab/misuse
+//     node scripts/build-emulator.mjs --misuse     build/emulator/misuse and misuse-blas, which make the mistakes of
+//                                                  kernels/lab/misuse
 //
 // Needs g++ (CXX names another) and no CUDA toolkit. An object is compiled again only when something that it includes, or
 // how it is compiled, has changed.
@@ -108,11 +109,12 @@ if (rest.length > 0 || ![undefined, '--checked', '--planted', '--misuse'].includ
 if (mode === '--planted') {
   const planted = sourcesIn('kernels/lab/planted', '.cu');
   const main = sourcesIn('kernels/lab/planted', '.cc');
-  const withoutDriver = lab.filter((source) => !/\/driver(_memory)?\.cc$/.test(source));
+  const withoutDriver = lab.filter((source) => !/\/(driver(_memory)?|blas)\.cc$/.test(source));
   await build('planted', 'planted-checked', planted, [...forKernels, ...forChecking], [...withoutDriver, ...main], []);
 } else if (mode === '--misuse') {
   const host = ['driver', 'gpu', 'probe'].map((name) => `kernels/cuda/${name}.cc`);
   await build('misuse', 'misuse', [], [], [...host, 'kernels/lab/misuse/main.cc'], []);
+  await build('misuse-blas', 'emulated', [], [], [...unchecked, 'kernels/lab/misuse/blas.cc'], []);
 } else {
   writeModules(kernels);
   if (mode === '--checked')

@@ -3,7 +3,15 @@
 // GPU and its compiled kernels, and a check of every op on the GPU against the scalar reference.
 import { existsSync, readdirSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
-import { findGpus, type GpuDescription, modulesFolder, type NativeGpu, native, openGpu } from '../kernels/index.js';
+import {
+  type CublasLt,
+  findGpus,
+  type GpuDescription,
+  modulesFolder,
+  type NativeGpu,
+  native,
+  openGpu,
+} from '../kernels/index.js';
 import { resolvePlace } from './place.js';
 
 export interface OpCheck {
@@ -33,6 +41,7 @@ export interface Diagnosis {
     /** Where the GPU puts the elements of matrix fragments, beside where the kernels believe them. */
     probes: { name: string; compared: number; mismatches: number }[];
     checks: OpCheck[];
+    cublasLt: CublasLt;
   };
   /** Nothing that is here is broken. */
   healthy: boolean;
@@ -71,6 +80,7 @@ export function diagnose(options: DoctorOptions = {}): Diagnosis {
     ...(gpu && { gpu }),
     healthy:
       opened?.error === undefined &&
+      (gpu === undefined || gpu.cublasLt.library === '' || gpu.cublasLt.trouble === undefined) &&
       (gpu?.checks.every(({ failed }) => failed === 0) ?? true) &&
       (gpu?.probes.every(({ mismatches }) => mismatches === 0) ?? true),
   };
@@ -83,7 +93,18 @@ function examined(gpu: NativeGpu, { checkOps = true, ops, onCheck }: DoctorOptio
     onCheck?.(check);
     return check;
   });
-  return { name: gpu.description.name, driverVersion: gpu.driverVersion, ...gpu.memory(), probes: gpu.probe(), checks };
+  if (checkOps) checkCublasLt(gpu);
+  const { name } = gpu.description;
+  const [probes, cublasLt] = [gpu.probe(), gpu.cublasLt()];
+  return { name, driverVersion: gpu.driverVersion, ...gpu.memory(), probes, checks, cublasLt };
+}
+
+/** Sends products of every size to cuBLASLt, where it is: the first of each shape is compared with our kernels'. */
+function checkCublasLt(gpu: NativeGpu): void {
+  if (gpu.cublasLt().trouble !== undefined) return;
+  gpu.useCublasLt(1);
+  for (const op of gpu.ops.filter((op) => op.startsWith('linear'))) gpu.checkOp(op);
+  gpu.useCublasLt(0);
 }
 
 function tried<T>(work: () => T): { value?: T; error?: string } {

@@ -18,7 +18,7 @@ export { type Merge, type MergeOptions, merge } from './merge.js';
 export { modelCard, writeModelCard } from './model-card.js';
 export type { NoticeEvent } from './notices.js';
 export { type ModelOptions, type OpenedModel, openForInference } from './open-model.js';
-export { kernelsOf, makeDevice, type Place, type PlaceRequest, resolvePlace } from './place.js';
+export { cublasLtVersion, kernelsOf, makeDevice, type Place, type PlaceRequest, resolvePlace } from './place.js';
 export { type Plan, type PlanOptions, plan, type StagePlan } from './plan.js';
 export {
   DEFAULT_STEPS,

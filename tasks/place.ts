@@ -69,22 +69,37 @@ export interface DeviceSettings {
   threads?: number | undefined;
   /** On a GPU, optimizer states live in memory that the driver moves between host and GPU. */
   pagedOptimizer?: boolean | undefined;
+  /** On a GPU, large products go to cuBLASLt where it is found. */
+  cublasLt?: boolean | undefined;
 }
 
 export async function makeDevice(
   { device, compute }: Place,
-  { threads, pagedOptimizer }: DeviceSettings = {},
+  { threads, pagedOptimizer, cublasLt }: DeviceSettings = {},
 ): Promise<Device> {
   if (threads) native().setThreads(threads);
   if (device === 'tfjs') return openTfjsDevice({ compute });
   return device === 'cuda'
-    ? new CudaDevice({ compute, pagedOptimizer: pagedOptimizer ?? false })
+    ? new CudaDevice({ compute, pagedOptimizer: pagedOptimizer ?? false, cublasLt: cublasLt ?? false })
     : new CpuDevice({ compute });
 }
 
 /** What the kernels are, for reports: an instruction set and threads, a GPU, or a package. */
-export function kernelsOf({ device, deviceReason }: Place): string {
+export function kernelsOf({ device, deviceReason }: Place, made?: Device): string {
+  const library = made && cublasLtOf(made).version;
+  if (library !== undefined) return `${deviceReason}; cuBLASLt ${library} for large products`;
   return device !== 'cpu' ? deviceReason : `${native().instructionSet()}, ${native().threads()} threads`;
+}
+
+/** 130101 as 13.1.1. */
+export const cublasLtVersion = (version: number): string =>
+  [Math.floor(version / 10000), Math.floor(version / 100) % 100, version % 100].join('.');
+
+/** cuBLASLt where the device was asked to use it: its version, or why it is not used (any more). */
+export function cublasLtOf(device: Device): { version?: string; trouble?: string } {
+  if (!(device instanceof CudaDevice && device.cublasLt)) return {};
+  const { version, trouble } = device.gpu.cublasLt();
+  return trouble === undefined ? { version: cublasLtVersion(version) } : { trouble };
 }
 
 /** An error that the GPU's memory did not suffice, with what was held and what was planned; any other as it is. */

@@ -81,7 +81,7 @@ export async function planOf(
     B: recipe.batch.rows,
     T: recipe.batch.context,
     settings,
-    scratchOf: scratchOf(device),
+    scratchOf: scratchOf(device, recipe),
   };
   const budget = memory.budgetBytes - heldBytes(memory);
   const within = async (pagedOptimizer: boolean): Promise<PlannedRun> => {
@@ -98,8 +98,8 @@ export async function planOf(
   return planned.fits || device !== 'cuda' || paged !== 'auto' ? planned : within(true);
 }
 
-function scratchOf(device: DeviceName): ScratchRule {
-  if (device === 'cuda') return cudaScratch();
+function scratchOf(device: DeviceName, { cublasLt }: Recipe): ScratchRule {
+  if (device === 'cuda') return cudaScratch(cublasLt);
   return device === 'tfjs' ? tfjsScratch() : cpuScratch(native().threads());
 }
 

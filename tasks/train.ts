@@ -10,7 +10,16 @@ import { writeModelCard } from './model-card.js';
 import { modelShape } from './model-shape.js';
 import { type NoticeEvent, Notices } from './notices.js';
 import { type OpenedModel, openForTraining } from './open-model.js';
-import { type DeviceName, gib, kernelsOf, makeDevice, memoryExplained, type Place, resolvePlace } from './place.js';
+import {
+  cublasLtOf,
+  type DeviceName,
+  gib,
+  kernelsOf,
+  makeDevice,
+  memoryExplained,
+  type Place,
+  resolvePlace,
+} from './place.js';
 import { findResumePoint, type ResumePoint, RUN_FILES, RunFolder, restoreOptimizer } from './run-folder.js';
 import {
   adapterSettings,
@@ -106,18 +115,28 @@ async function* runPlanned(
   const { plan, memory, pagedOptimizer } = planned;
   const { compute, computeReason } = place;
   const settings = adapterSettings(recipe);
+  const { threads, cublasLt } = recipe;
+  const device = await makeDevice(place, { threads, pagedOptimizer, cublasLt });
   const model = openForTraining({
     model: path,
     tokenizer: recipe.tokenizer ?? recipe.model,
     adapter: settings === 'full' ? undefined : (point?.folder ?? initAdapter),
     quantize: recipe.quantize,
-    device: await makeDevice(place, { threads: recipe.threads, pagedOptimizer }),
+    device,
     adapterSettings: settings,
     seed: recipe.seed,
   });
   try {
     const { config } = model.files;
     const notices = new Notices();
+    let warned = false;
+    const warn = () => {
+      const { trouble } = cublasLtOf(device);
+      if (trouble === undefined || warned) return;
+      warned = true;
+      notices.tell(`${trouble}\nLarge products are computed by tacotune's own kernels.`);
+    };
+    warn();
     const vocabulary = { ...config, tokenizer: () => model.tokenizer };
     const opening = openRunData(recipe, vocabulary, { state: point?.training, notice: notices.tell });
     try {
@@ -130,7 +149,7 @@ async function* runPlanned(
         device: place.device,
         compute,
         computeReason,
-        kernels: kernelsOf(place),
+        kernels: kernelsOf(place, device),
         plan,
         memory,
         totalSteps: data.totalSteps,
@@ -155,6 +174,7 @@ async function* runPlanned(
         if (point) restoreOptimizer(model, training.optimizer, point);
         else await folder.saveState(training, model, recipe); // so that there is always one to go on from
         for await (const event of recorded(training, folder, model, recipe, output)) {
+          warn();
           yield* notices.take();
           yield event;
         }

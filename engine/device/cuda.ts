@@ -3,7 +3,7 @@
 // up in the form they are kept in (4-bit or 16-bit); quantising is done by the CPU's kernels, so a weight has the same bits
 // on every device. Freed memory is kept by size for the next tensor of that size; the GPU runs ops in the order of their
 // calls, so memory may be used again before they have run.
-import { type GpuSpan, type NativeGpu, native, openGpu, STORAGE_TYPE } from '../../kernels/index.js';
+import { CUBLASLT_LEAST, type GpuSpan, type NativeGpu, native, openGpu, STORAGE_TYPE } from '../../kernels/index.js';
 import { CpuDevice } from './cpu.js';
 import {
   type Compute,
@@ -44,6 +44,8 @@ export interface CudaDeviceOptions {
   ordinal?: number;
   /** Optimizer states in memory that the driver moves between host and GPU as it is used. */
   pagedOptimizer?: boolean;
+  /** Large products go to cuBLASLt where it is found. The latest device of the process decides. */
+  cublasLt?: boolean;
   /** Fill new memory with NaN. For tests. */
   poison?: boolean;
 }
@@ -67,6 +69,7 @@ const CONVERT_CHUNK = 1 << 22;
 export class CudaDevice extends KernelDevice {
   readonly name = 'cuda';
   readonly gpu: NativeGpu;
+  readonly cublasLt: boolean;
   readonly #poison: boolean;
   readonly #pagedOptimizer: boolean;
   readonly #held = new Map<MemoryKind, number>();
@@ -78,6 +81,8 @@ export class CudaDevice extends KernelDevice {
     const gpu = openGpu(options.ordinal);
     super(options.compute, gpu as unknown as KernelOps, { address: 0, count: 0, elementBytes: 4 } satisfies GpuSpan);
     this.gpu = gpu;
+    this.cublasLt = options.cublasLt ?? false;
+    gpu.useCublasLt(this.cublasLt ? CUBLASLT_LEAST : 0);
     this.#poison = options.poison ?? false;
     this.#pagedOptimizer = options.pagedOptimizer ?? false;
   }

@@ -3,6 +3,7 @@
 // formulas are the kernels' own.
 import {
   attentionScratch,
+  CUBLASLT_LEAST,
   crossEntropyScratch,
   heldScratch,
   linearScratch,
@@ -48,11 +49,22 @@ export function cpuScratch(threads: number): ScratchRule {
   return (op, args) => (NEEDS[op] as Need<typeof op> | undefined)?.(plan, ...args) ?? 0;
 }
 
-type GpuNeed<Op extends OpName> = (bf16: boolean, ...args: Parameters<Ops[Op]>) => number;
+/** How products are computed: `bf16` or f32, and the least size of those that go to cuBLASLt (0: none). */
+interface Products {
+  bf16: boolean;
+  cublasLt: number;
+}
 
-function productOnGpu(pattern: Pattern, bf16: boolean, rows: F32, { shape, dtype }: Pick<Weight, 'shape' | 'dtype'>) {
+type GpuNeed<Op extends OpName> = (products: Products, ...args: Parameters<Ops[Op]>) => number;
+
+function productOnGpu(
+  pattern: Pattern,
+  products: Products,
+  rows: F32,
+  { shape, dtype }: Pick<Weight, 'shape' | 'dtype'>,
+) {
   const [N, K] = shape as [number, number];
-  return linearScratch(pattern, { rows: rowsOf(rows), N, K, type: dtype as StoredAs, bf16 });
+  return linearScratch(pattern, { rows: rowsOf(rows), N, K, type: dtype as StoredAs, ...products });
 }
 
 function attentionShape(q: F32, k: F32) {
@@ -65,23 +77,29 @@ function headShape(inp: F32, head: Dense) {
 }
 
 const GPU_NEEDS: { [Op in OpName]?: GpuNeed<Op> } = {
-  linearForward: (bf16, _out, inp, weight) => productOnGpu('forward', bf16, inp, weight),
-  linearBackward: (bf16, _dinp, dout, weight) => productOnGpu('backward', bf16, dout, weight),
-  linearWeightBackward: (bf16, dweight, dout) => productOnGpu('weight', bf16, dout, dweight),
-  attentionForward: (bf16, _out, _lse, q, k) => attentionScratch('forward', attentionShape(q, k), bf16),
-  attentionBackward: (bf16, _dq, _dk, _dv, _dout, q, k) => attentionScratch('backward', attentionShape(q, k), bf16),
-  crossEntropyForward: (bf16, _loss, inp, head) =>
+  linearForward: (products, _out, inp, weight) => productOnGpu('forward', products, inp, weight),
+  linearBackward: (products, _dinp, dout, weight) => productOnGpu('backward', products, dout, weight),
+  linearWeightBackward: (products, dweight, dout) => productOnGpu('weight', products, dout, dweight),
+  attentionForward: ({ bf16 }, _out, _lse, q, k) => attentionScratch('forward', attentionShape(q, k), bf16),
+  attentionBackward: ({ bf16 }, _dq, _dk, _dv, _dout, q, k) => attentionScratch('backward', attentionShape(q, k), bf16),
+  crossEntropyForward: ({ bf16 }, _loss, inp, head) =>
     crossEntropyScratch(headShape(inp, head), { bf16, gradients: false, trains: false }),
-  crossEntropyForwardBackward: (bf16, _loss, _dinp, dweight, inp, head) =>
+  crossEntropyForwardBackward: ({ bf16 }, _loss, _dinp, dweight, inp, head) =>
     crossEntropyScratch(headShape(inp, head), { bf16, gradients: true, trains: dweight !== undefined }),
-  rmsnormBackward: (_bf16, _dinp, dweight, dout) => (dweight ? rmsnormScratch(rowsOf(dout), lastOf(dout.shape)) : 0),
+  rmsnormBackward: (_products, _dinp, dweight, dout) =>
+    dweight ? rmsnormScratch(rowsOf(dout), lastOf(dout.shape)) : 0,
 };
 
-/** The rule for a run on a GPU. It remembers the largest need so far: one rule for the plans of one run. */
-export function cudaScratch(): ScratchRule {
+/**
+ * The rule for a run on a GPU. It remembers the largest need so far: one rule for the plans of one run.
+ * @param cublasLt large products go to cuBLASLt
+ */
+export function cudaScratch(cublasLt = false): ScratchRule {
+  const least = cublasLt ? CUBLASLT_LEAST : 0;
   let largest = 0;
   return (op, args, compute) => {
-    const need = (GPU_NEEDS[op] as GpuNeed<typeof op> | undefined)?.(compute === 'bf16', ...args) ?? 0;
+    const need =
+      (GPU_NEEDS[op] as GpuNeed<typeof op> | undefined)?.({ bf16: compute === 'bf16', cublasLt: least }, ...args) ?? 0;
     largest = Math.max(largest, need);
     return heldScratch(largest);
   };

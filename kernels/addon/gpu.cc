@@ -5,6 +5,7 @@
 #include <array>
 
 #include "export-op.h"
+#include "kernels/cuda/blas.h"
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/probe.h"
@@ -272,6 +273,29 @@ Napi::Value gpu_probe(const Napi::CallbackInfo& info) {
   });
 }
 
+/// useCublasLt(least): products of at least so many rows, columns and depth go to the library; 0: none.
+Napi::Value gpu_use_cublaslt(const Napi::CallbackInfo& info) {
+  const Int least = static_cast<Int>(number_at(info, 0, "the least size of a product"));
+  return guarded(info.Env(), [&] {
+    cuda::use_blas(least);
+    return info.Env().Undefined();
+  });
+}
+
+/// cublasLt() → { library, version, products, trouble? }
+Napi::Value gpu_cublaslt(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&] {
+    const cuda::BlasState state = cuda::blas_state();
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("library", state.library);
+    object.Set("version", static_cast<double>(state.version));
+    object.Set("products", static_cast<double>(state.products));
+    if (!state.trouble.empty()) object.Set("trouble", state.trouble);
+    return object;
+  });
+}
+
 Napi::Value gpu_synchronize(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     cuda::Gpu::current().synchronize();
@@ -322,6 +346,8 @@ Napi::Value open_gpu(const Napi::CallbackInfo& info) {
         {"checkOp", gpu_check_op},
         {"timeOp", gpu_time_op},
         {"probe", gpu_probe},
+        {"useCublasLt", gpu_use_cublaslt},
+        {"cublasLt", gpu_cublaslt},
         {"allocate", gpu_allocate}, {"release", gpu_release}, {"upload", gpu_upload},           {"download", gpu_download},       {"fillBytes", gpu_fill_bytes},
         {"memory", gpu_memory},     {"trim", gpu_trim},       {"synchronize", gpu_synchronize}, {"scratchBytes", gpu_scratch_bytes},
         {"scratchNeed", gpu_scratch_need}};

@@ -85,6 +85,7 @@ class Gpu {
   void* scratch(Int bytes);
   Fault* fault_slot() const { return reinterpret_cast<Fault*>(fault_); }
   int32_t op() const { return op_; }
+  CUstream compute_stream() const { return compute_; }  // for a library that enqueues by itself
 
   /// Events around work on the compute stream, for measurements.
   CUevent record();

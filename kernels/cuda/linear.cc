@@ -145,6 +145,17 @@ Matrix bf16_copy(const Matrix& matrix) {
 /// A of a product is always bf16.
 Matrix left_matrix(const Matrix& matrix) { return matrix.type == STORE_BF16 && is_ready(matrix) ? matrix : bf16_copy(matrix); }
 
+/// Whether a product went another way than through our kernel.
+bool run_elsewhere(Pattern pattern, const Choice& choice, const Product& p, const Matrix& a, const Matrix& b, Workspace& workspace) {
+  if (!large_products || !aligned(p.out) || !large_products->wants(p.M, p.N, p.D)) return false;
+  const LargeProduct large = {pattern, a, b.type == STORE_BF16 ? b : bf16_copy(b), p.out, p.M, p.N, p.D, p.alpha, p.accumulate};
+  return large_products->compute(large, [&](float* out) {
+    Product ours = p;
+    ours.out = out, ours.accumulate = 0;
+    run(choice, ours, {}, workspace);
+  });
+}
+
 Matrix f32_matrix(F32In x, Int lines, Int width) { return dense_matrix(x.data, STORE_F32, lines, width); }
 
 Matrix nf4_matrix(U8In codes, U8In absmax_codes, F32In absmax, float absmax_offset, Int N, Int K) {
@@ -152,6 +163,8 @@ Matrix nf4_matrix(U8In codes, U8In absmax_codes, F32In absmax, float absmax_offs
 }
 
 }  // namespace
+
+LargeProducts* large_products = nullptr;
 
 Matrix tensor_matrix(const Matrix& matrix) { return is_ready(matrix) ? matrix : bf16_copy(matrix); }
 
@@ -170,7 +183,9 @@ void product(Pattern pattern, float* out, Int out_pitch, const Matrix& a, const 
   p.b = right.data, p.b_pitch = right.pitch;
   p.absmax_codes = right.absmax_codes, p.absmax = right.absmax, p.absmax_offset = right.absmax_offset;
   p.row_count = rows.count, p.first_row = rows.first;
-  run(bf16 ? choose_bf16(pattern, right.type, p.M, p.N) : choose_f32(pattern, right.type), p, pattern == Pattern::WEIGHT ? Rows{} : rows, workspace);
+  const Choice choice = bf16 ? choose_bf16(pattern, right.type, p.M, p.N) : choose_f32(pattern, right.type);
+  if (bf16 && rows.count == nullptr && out_pitch == p.N && run_elsewhere(pattern, choice, p, left, right, workspace)) return;
+  run(choice, p, pattern == Pattern::WEIGHT ? Rows{} : rows, workspace);
 }
 
 void linear_forward(F32Out out, F32In inp, BytesIn weight, Int weight_type, Int M, Int N, Int K, float alpha, Int accumulate, Int compute) {

@@ -12,11 +12,17 @@
 //                     M ≤ 8, forward, both aligned, K as above          nothing at all (f32 too, where K % 8 = 0)
 //     either          splits(M, N, D) > 1                               4·splits·M·N
 //
+//     through cuBLASLt (blas.h), besides: B in bf16 unless it is so     2·N·up(D)     where lines lie across: 2·D·up(N)
+//                     what the library works in                         32 MiB
+//                     the first product of a shape                      4·M·N, and some KiB
+//
 // With tiles of 32×128 (M ≤ 64), 128×64 (N ≤ 64, B of bf16) or 128×128 in bf16, and 64×64 in f32:
 //
 //     tiles  = ⌈M/rows⌉·⌈N/columns⌉         wanted = 1 where tiles ≥ 128, else min(⌈128/tiles⌉, ⌊D/128⌋), at least 1
 //     splits = ⌈D / split_depth⌉            split_depth = ⌈D/wanted⌉, rounded up to a multiple of 32
 #pragma once
+#include <functional>
+
 #include "launch.h"
 
 namespace tacotune::cuda {
@@ -66,6 +72,27 @@ class Workspace {
   float* partial_ = nullptr;
   Int count_ = 0;
 };
+
+/// A product whose operands and result begin at multiples of 16 bytes; both operands are bf16, and `out` is as wide as it is.
+struct LargeProduct {
+  Pattern pattern;
+  Matrix a, b;
+  float* out;  // (M,N)
+  Int M, N, D;
+  float alpha;
+  Int accumulate;
+};
+
+/// Another way to compute large products (blas.h), in place of our kernels.
+class LargeProducts {
+ public:
+  virtual ~LargeProducts() = default;
+  virtual bool wants(Int M, Int N, Int D) const = 0;
+  using Ours = std::function<void(float* out)>;
+  /// False: it is left to our kernels. `ours` computes it into another (M,N), to compare with.
+  virtual bool compute(const LargeProduct& product, const Ours& ours) = 0;
+};
+extern LargeProducts* large_products;  // null: our kernels compute everything
 
 /// out (M,N), its rows `out_pitch` apart, = alpha·product, plus out where `accumulate`. Rows of `out` that belong to no line of
 /// `a` may or may not be written.

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "kernels/lab/driver.h"
 #include "kernels/lab/driver_state.h"
 #include "kernels/lab/engine.h"
 
@@ -100,6 +101,8 @@ Result give(const void* handle, Operation operation, const char* name) {
   if (!handle) gpu->streams.finish(stream);
   return gpu->sticky;
 }
+
+const Settings& settings_in_use() { return settings; }
 
 ENTRY cuInit(unsigned) {
   const std::lock_guard lock(mutex);

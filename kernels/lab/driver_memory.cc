@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "kernels/lab/driver.h"
 #include "kernels/lab/driver_state.h"
 
 namespace tacotune::cuda::emulator {
@@ -34,6 +35,24 @@ Operation on_memory(Address address, size_t bytes, bool writes, std::function<vo
 }
 
 }  // namespace
+
+int run_in_stream(const char* name, const void* stream, std::vector<Use> uses, std::function<void(const std::vector<char*>&)> work) {
+  CALL(name);
+  const auto address_of = [](const Use& use) { return reinterpret_cast<Address>(use.address); };
+  for (const Use& use : uses)
+    if (const Result result = check_range(address_of(use), use.bytes, name)) return result;
+  const auto run = [=] {
+    std::vector<char*> places;
+    for (const Use& use : uses) {
+      if (!gpu->memory.holds(address_of(use), use.bytes)) return die(ILLEGAL_ADDRESS, std::string(name) + " reaches memory that was freed while it was queued");
+      places.push_back(gpu->memory.reach(address_of(use)));
+    }
+    work(places);
+    for (const Use& use : uses)
+      if (use.writes && memory_observer) memory_observer->written(address_of(use), use.bytes);
+  };
+  return give(stream, {Operation::Kind::KERNEL, run, nullptr, {}}, name);
+}
 
 // ---- memory --------------------------------------------------------------------------------------------------------------
 ENTRY cuMemAlloc_v2(Address* address, size_t bytes) {

@@ -73,6 +73,7 @@ std::string read_environment(Settings& settings) {
       {"STREAMS", "late or early",
        [&](const std::string& text) { return parse_choice(text, "late", "early", flag) && (settings.streams = flag ? StreamOrder::EARLY : StreamOrder::LATE, true); }},
       {"ENGINE", "native or ptx", [&](const std::string& text) { return parse_choice(text, "native", "ptx", flag) && (settings.engine = flag ? Engine::PTX : Engine::NATIVE, true); }},
+      {"BLAS", "right or wrong", [&](const std::string& text) { return parse_choice(text, "right", "wrong", settings.wrong_blas); }},
       {"PTX", "a folder", [&](const std::string& text) { return settings.ptx_folder = text, true; }},
       {"COUNTERS", "a file", [&](const std::string& text) { return settings.counters_file = text, true; }},
       {"MEMORY_MIB", "a number of MiB", [&](const std::string& text) { return parse_number(text, number) && number > 0 && number < (1u << 20) && (settings.memory_bytes = number << 20, true); }},

@@ -20,6 +20,7 @@ struct Settings {
   size_t memory_bytes = size_t(2048) << 20;      // TACOTUNE_EMULATOR_MEMORY_MIB
   int driver_version = 13000;                    // TACOTUNE_EMULATOR_DRIVER_VERSION
   int compute_capability = 90;                   // TACOTUNE_EMULATOR_CAPABILITY: 80, 86, 89 or 90, with its limit of shared memory
+  bool wrong_blas = false;                       // TACOTUNE_EMULATOR_BLAS: right, or wrong in one element (blas.cc)
   int multiprocessors = 8;                       // TACOTUNE_EMULATOR_MULTIPROCESSORS
 };
 

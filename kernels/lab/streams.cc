@@ -56,6 +56,13 @@ void Streams::run_copies_ahead() {
 }
 
 void Streams::run_next(Stream& stream) {
+  if (stream.queue.front().kind == Operation::Kind::WAIT) {
+    // It stands in its place until it is over, so that nothing behind it runs ahead meanwhile.
+    const Mark mark = stream.queue.front().mark;
+    const uint64_t before = stream.done;
+    run_until(*mark.stream, mark.number);
+    if (stream.done != before) return;  // it was passed on the way
+  }
   Operation operation = std::move(stream.queue.front());
   stream.queue.pop_front();
   switch (operation.kind) {
@@ -66,7 +73,7 @@ void Streams::run_next(Stream& stream) {
       if (!failed()) operation.run();
       break;
     case Operation::Kind::RECORD: operation.event->time = std::chrono::steady_clock::now(); break;
-    case Operation::Kind::WAIT: run_until(*operation.mark.stream, operation.mark.number); break;
+    case Operation::Kind::WAIT: break;
   }
   stream.done++;
 }

@@ -68,6 +68,8 @@ export function onEmulatedGpu(
 export interface OpResult {
   op: string;
   cases: number;
+  /** Of its products, those that cuBLASLt computed. */
+  elsewhere: number;
   troubles: string[];
 }
 

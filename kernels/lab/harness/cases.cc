@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cases of every op for the harness: sizes around tiles and warps, every storage type, compute type and flag; and one
-// of realistic size (a layer of a 7B model at 512 tokens). The suite's own tables (test/ops) go over the same ops from
-// JavaScript; these are for a machine that has no Node.
+// The cases of every op for the harness: sizes around tiles and warps, every storage type, compute type and flag; and those
+// of realistic size (a layer of a 7B model at 512 tokens, products at 2048 as well). The suite's own tables (test/ops) go
+// over the same ops from JavaScript; these are for a machine that has no Node.
 #include <random>
 #include <sstream>
 
@@ -75,7 +75,10 @@ const std::vector<MNK> PRODUCTS = {{0, 4, 4},     {3, 0, 4},      {3, 4, 0},    
 
 template <class Make>
 void over_products(Cases& cases, bool typical, Make make) {
-  if (typical) return make(MNK{512, 4096, 4096}, STORE_BF16, 1.0f, 0, COMPUTE_BF16, true);
+  if (typical) {
+    for (const Int M : {512, 2048}) make(MNK{M, 4096, 4096}, STORE_BF16, 1.0f, 0, COMPUTE_BF16, true);
+    return;
+  }
   for (size_t i = 0; i < PRODUCTS.size(); i++)
     for (const Int compute : {COMPUTE_F32, COMPUTE_BF16})
       make(PRODUCTS[i], static_cast<Int>(i % 3), i % 2 ? 0.5f : 1.0f, static_cast<Int>(i / 2 % 2), compute, (i + static_cast<size_t>(compute)) % 2 == 0);

@@ -6,11 +6,13 @@
 //     build/lab/harness linear attention --time                   and times, of the ops whose names contain a word
 //
 // Options: --modules FOLDER (default build/cuda, or TACOTUNE_CUDA_MODULES), --gpu N, --repeats N, --json,
-// --exact (allocations without fences: for the checker).
+// --exact (allocations without fences: for the checker), --cublaslt LEAST (products of at least so many rows, columns and
+// depth go to cuBLASLt; 1024 is what runs do that ask for it).
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
 
+#include "kernels/cuda/blas.h"
 #include "trial.h"
 
 namespace tacotune::lab {
@@ -20,7 +22,7 @@ namespace {
 struct Options {
   std::vector<std::string> words;
   std::string modules = "build/cuda";
-  int gpu = 0, repeats = 20;
+  int gpu = 0, repeats = 20, blas_least = 0;
   bool time = false, json = false;
 };
 
@@ -38,6 +40,7 @@ Options parse(int count, char** arguments) {
     else if (word == "--repeats") options.repeats = std::stoi(value());
     else if (word == "--time") options.time = true;
     else if (word == "--json") options.json = true;
+    else if (word == "--cublaslt") options.blas_least = std::stoi(value());
     else if (word == "--exact") Placed::fence = 0;
     else if (word.rfind("--", 0) == 0) throw std::invalid_argument("unknown option " + word);
     else options.words.push_back(word);
@@ -82,13 +85,18 @@ int run(int count, char** arguments) {
   const auto& d = gpu.description();
   std::fprintf(stderr, "%s, compute capability %d.%d, %d multiprocessors, %.1f GiB, driver %d\n", d.name.c_str(), d.compute_capability / 10, d.compute_capability % 10, d.multiprocessors,
                static_cast<double>(d.memory_bytes) / (1 << 30), gpu.driver_version());
+  cuda::use_blas(options.blas_least);
   int failed = 0;
   for (const auto& op : all_ops()) {
     if (!wanted(options, op)) continue;
     if (!options.json) failed += check(gpu, op);
     if (options.time) measure(gpu, op, options);
   }
-  return failed ? 1 : 0;
+  if (options.blas_least == 0) return failed ? 1 : 0;
+  const cuda::BlasState blas = cuda::blas_state();
+  std::fprintf(stderr, "cuBLASLt: %s version %lld, %lld products%s%s\n", blas.library.c_str(), static_cast<long long>(blas.version),
+               static_cast<long long>(blas.products), blas.trouble.empty() ? "" : ", ", blas.trouble.c_str());
+  return failed || (!blas.library.empty() && !blas.trouble.empty()) ? 1 : 0;
 }
 
 }  // namespace
