@@ -23,10 +23,10 @@ step('packages', [join(root, 'package-lock.json')], 'node_modules/.package-lock.
 );
 step(
   'addon',
-  // The lab and the ops for TensorFlow are built by scripts of their own, into libraries of their own.
+  // The lab (but for the cases that doctor runs) and the ops for TensorFlow are built by scripts of their own.
   [
     join(root, 'binding.gyp'),
-    ...filesBelow(['kernels'], ['.cc', '.h', '.inc']).filter((file) => !/[/](lab|tfjs)[/]/.test(file)),
+    ...filesBelow(['kernels'], ['.cc', '.h', '.inc']).filter((file) => !/[/](lab|tfjs)[/](?!harness[/])/.test(file)),
   ],
   'build/Release/tacotune.node',
   () => {

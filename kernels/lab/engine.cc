@@ -77,6 +77,7 @@ __attribute__((destructor)) void write_counters() {
 }  // namespace
 
 Outcome run_on_engine(const Settings& settings, const DeviceMemory& memory, const std::string& module, const Kernel& kernel, dim3 grid, dim3 block, uint32_t dynamic_bytes, void** arguments) {
+  if (settings.fails == kernel.name) return {Failure::ILLEGAL_ADDRESS, settings.fails + " was told to fail"};
   if (settings.engine == Engine::PTX) return interpret(settings, memory, module, kernel, grid, block, dynamic_bytes, arguments);
   return run_grid(kernel, grid, block, dynamic_bytes, arguments, settings.options);
 }

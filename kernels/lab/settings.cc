@@ -76,6 +76,7 @@ std::string read_environment(Settings& settings) {
       {"BLAS", "right or wrong", [&](const std::string& text) { return parse_choice(text, "right", "wrong", settings.wrong_blas); }},
       {"PTX", "a folder", [&](const std::string& text) { return settings.ptx_folder = text, true; }},
       {"COUNTERS", "a file", [&](const std::string& text) { return settings.counters_file = text, true; }},
+      {"FAILS", "a kernel", [&](const std::string& text) { return settings.fails = text, true; }},
       {"MEMORY_MIB", "a number of MiB", [&](const std::string& text) { return parse_number(text, number) && number > 0 && number < (1u << 20) && (settings.memory_bytes = number << 20, true); }},
       {"DRIVER_VERSION", "a number such as 13000", [&](const std::string& text) { return parse_number(text, number) && (settings.driver_version = static_cast<int>(number), true); }},
       {"CAPABILITY", "80, 86, 89 or 90", [&](const std::string& text) { return parse_capability(text, settings); }},

@@ -17,6 +17,7 @@ struct Settings {
   Engine engine = Engine::NATIVE;                // TACOTUNE_EMULATOR_ENGINE
   std::string ptx_folder;                        // TACOTUNE_EMULATOR_PTX; by default ../ptx beside the library
   std::string counters_file;                     // TACOTUNE_EMULATOR_COUNTERS: where the counters go when the process ends
+  std::string fails;                             // TACOTUNE_EMULATOR_FAILS: a kernel whose launches all end in ILLEGAL_ADDRESS
   size_t memory_bytes = size_t(2048) << 20;      // TACOTUNE_EMULATOR_MEMORY_MIB
   int driver_version = 13000;                    // TACOTUNE_EMULATOR_DRIVER_VERSION
   int compute_capability = 90;                   // TACOTUNE_EMULATOR_CAPABILITY: 80, 86, 89 or 90, with its limit of shared memory

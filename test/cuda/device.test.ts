@@ -115,6 +115,17 @@ test('a run that does not fit the GPU is refused before it starts, with its plan
   });
 });
 
+test('a kernel that fails later than its launch is told by its op and sizes, and the run ends with an error', async () => {
+  await inFolder(async (folder) => {
+    const recipe = await recipeIn(folder);
+    const { status, stderr } = onGpu(['train', recipe, '--output', join(folder, 'run')], {
+      TACOTUNE_EMULATOR_FAILS: 'swiglu_backward_kernel',
+    });
+    assert.is(status, 1, stderr);
+    assert.match(stderr, /CUDA_ERROR_ILLEGAL_ADDRESS.*it happened in swiglu_backward \(1536\)/s);
+  });
+});
+
 test('plans for a card that is not here, and 33B with rank 64 fits 22 GiB', () => {
   const args = [
     'plan',
