@@ -21,6 +21,7 @@ import {
 } from '../datasets/index.js';
 import { UserError } from '../errors.js';
 import { cachedExamples, importData } from '../tasks/index.js';
+import { fewestRows } from '../test/datasets/fewest-rows.js';
 import { describeMachine, machineLine, record } from './machine.js';
 import { formatTable } from './measure.js';
 import { gzip, type ShapedRow, ShapedRows, writeJson, writeParquet } from './mits-shaped.js';
@@ -49,6 +50,8 @@ interface Measured {
   /** Of these, until the first batch came. */
   firstSeconds?: number;
   tokens?: number;
+  /** Share of positions that could at best be used with its lengths. */
+  possible?: number;
   /** Where examples were kept. */
   stored?: string;
 }
@@ -145,13 +148,22 @@ function feeds(plan: Rows, count: number, stored?: string): Result[] {
     const fed = measure({ kind: 'feed', plan: from, thread, tokensPerSecond, batches: count });
     return { name, tokensPerSecond, ...fed };
   });
-  const lines = results.map(({ name, tokensPerSecond, waitedSeconds, firstSeconds, seconds, peakMB, tokens, rows }) => {
+  const lines = results.map((result) => {
+    const { name, tokensPerSecond, waitedSeconds, firstSeconds, seconds, peakMB, tokens, rows, possible } = result;
     // The first batch waits for files to open: once a run, not once a step.
     const share = (waitedSeconds! - firstSeconds!) / (seconds - firstSeconds!);
-    const [waits, used] = [share, tokens! / rows].map((part) => `${(100 * part).toFixed(2)} %`);
-    return [name, String(tokensPerSecond), waits!, `${firstSeconds!.toFixed(2)} s`, peakMB.toFixed(0), used!];
+    const [waits, used, best] = [share, tokens! / rows, possible!].map((part) => `${(100 * part).toFixed(2)} %`);
+    return [name, String(tokensPerSecond), waits!, `${firstSeconds!.toFixed(2)} s`, peakMB.toFixed(0), used!, best!];
   });
-  const titles = ['feed, T 1024, B 4', 'tokens/s taken', 'waits', 'first batch', 'peak MB', 'positions used'];
+  const titles = [
+    'feed, T 1024, B 4',
+    'tokens/s taken',
+    'waits',
+    'first batch',
+    'peak MB',
+    'positions used',
+    'at best',
+  ];
   console.log(`${formatTable([titles, ...lines])}\n`);
   return results;
 }
@@ -270,6 +282,7 @@ async function consume({ plan, thread, tokensPerSecond, batches: count }: Extrac
   if (thread) feed = prefetch({ sources: [plan], options });
   else feed = batches([{ source: await openSource(plan) }], options);
   let [waited, first, tokens, places] = [0, 0, 0, 0];
+  const lengths: number[] = [];
   for (let n = 0; n < count; n++) {
     const asked = performance.now();
     const { value, done } = await feed.next();
@@ -278,6 +291,7 @@ async function consume({ plan, thread, tokensPerSecond, batches: count }: Extrac
     if (n === 0) first = waited;
     tokens += value.tokens;
     places += value.batch.B * value.batch.T;
+    lengths.push(...lengthsOf(value.batch));
     const end = performance.now() + (value.tokens / tokensPerSecond) * 1e3;
     while (performance.now() < end) {
       for (const layer = performance.now() + 5; performance.now() < layer; );
@@ -285,7 +299,19 @@ async function consume({ plan, thread, tokensPerSecond, batches: count }: Extrac
     }
   }
   await feed.return(undefined);
-  return { rows: places, waitedSeconds: waited / 1e3, firstSeconds: first / 1e3, tokens };
+  const possible = tokens / (fewestRows(lengths, options.T) * options.T);
+  return { rows: places, waitedSeconds: waited / 1e3, firstSeconds: first / 1e3, tokens, possible };
+}
+
+/** Of the examples in a batch: where positions begin anew, one begins. */
+function lengthsOf({ positions, segments }: Fed['batch']): number[] {
+  const lengths: number[] = [];
+  for (const [t, segment] of segments.entries()) {
+    if (segment === 0) continue;
+    if (positions[t] === 0) lengths.push(0);
+    lengths[lengths.length - 1]!++;
+  }
+  return lengths;
 }
 
 function positive(text: string, name: string): number {

@@ -62,7 +62,7 @@ export {
 } from './lint/linter.js';
 export { originalsOf } from './mits.js';
 export { layOut, type PackedBatch, packRows } from './packing.js';
-export { prefetch } from './prefetch.js';
+export { AHEAD_BYTES, prefetch } from './prefetch.js';
 export { type RecordTable, tableOf } from './record-table.js';
 export { type ReadRow, type RowFileOptions, readRowFiles, readRows } from './row-files.js';
 export { type Original, openOriginal, openRows, type RowSourceOptions, readBeside } from './row-sources.js';

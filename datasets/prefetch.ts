@@ -15,12 +15,31 @@ import { UserError, type UserErrorParts } from '../errors.js';
 import type { Cursor, Fed } from './feed.js';
 import { type FeedPlan, feedOf } from './feed-plan.js';
 
-/** Batches made ahead: enough for one long reading, few enough to cost little memory. */
-const AHEAD = 16;
+/**
+ * What is made ahead: more rows than a window of packing gives, so that the next window is read while those of the last are
+ * trained on, as far as their memory allows; and always some batches.
+ */
+const AHEAD_ROWS = 1024;
+export const AHEAD_BYTES = 16 << 20;
+const MIN_AHEAD = 4;
+/** Told together: each word wakes the thread, which on a busy machine runs in the place of the training that told it. */
+const TAKEN_SHARE = 1 / 8;
 
 type Message = { fed: Fed } | { end: true } | { fault: Fault } | { notice: string };
 /** An error on its way between threads, which would lose its class. */
 type Fault = { user: UserErrorParts } | { message: string; stack: string | undefined };
+
+interface Size {
+  rows: number;
+  bytes: number;
+}
+
+const arraysOf = ({ batch: { ids, labels, positions, segments } }: Fed) => [ids, labels, positions, segments];
+
+const sizeOf = (fed: Fed): Size => ({
+  rows: fed.batch.B,
+  bytes: arraysOf(fed).reduce((sum, { byteLength }) => sum + byteLength, 0),
+});
 
 interface Assignment {
   plan: FeedPlan;
@@ -43,6 +62,7 @@ export async function* prefetch(
   });
   worker.unref();
   const inbox = new Inbox(port1);
+  let taken = { batches: 0, rows: 0, bytes: 0 };
   // A thread that dies without a word: out of memory, or a fault of ours.
   worker.once('error', (error) => inbox.fail(error));
   worker.once('exit', (code) => inbox.fail(new Error(`the thread that reads data ended with code ${code}`)));
@@ -55,7 +75,14 @@ export async function* prefetch(
         notice(message.notice);
         continue;
       }
-      port1.postMessage('taken');
+      const { rows, bytes } = sizeOf(message.fed);
+      taken.batches++;
+      taken.rows += rows;
+      taken.bytes += bytes;
+      if (taken.rows >= TAKEN_SHARE * AHEAD_ROWS || taken.bytes >= TAKEN_SHARE * AHEAD_BYTES) {
+        port1.postMessage(taken.batches);
+        taken = { batches: 0, rows: 0, bytes: 0 };
+      }
       yield message.fed;
     }
   } finally {
@@ -107,22 +134,28 @@ class Inbox {
 }
 
 async function make({ plan, cursor, port }: Assignment): Promise<void> {
-  let ahead = 0;
+  const ahead = { batches: [] as Size[], rows: 0, bytes: 0 };
+  const count = ({ rows, bytes }: Size, sign: 1 | -1) => {
+    ahead.rows += sign * rows;
+    ahead.bytes += sign * bytes;
+  };
+  const isEnough = () => ahead.batches.length >= MIN_AHEAD && (ahead.rows >= AHEAD_ROWS || ahead.bytes >= AHEAD_BYTES);
   let wake = () => {};
-  port.on('message', () => {
-    ahead--;
+  port.on('message', (batches: number) => {
+    for (const size of ahead.batches.splice(0, batches)) count(size, -1);
     wake();
   });
   const send = (message: Message, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
   try {
     for await (const fed of feedOf(plan, cursor, (notice) => send({ notice }))) {
-      const { ids, labels, positions, segments } = fed.batch;
+      const size = sizeOf(fed);
+      ahead.batches.push(size);
+      count(size, 1);
       send(
         { fed },
-        [ids, labels, positions, segments].map(({ buffer }) => buffer as ArrayBuffer),
+        arraysOf(fed).map(({ buffer }) => buffer as ArrayBuffer),
       );
-      ahead++;
-      while (ahead >= AHEAD) {
+      while (isEnough()) {
         await new Promise<void>((resolve) => {
           wake = resolve;
         });

@@ -2,7 +2,14 @@
 // What feeding a run takes in memory, beside model and training: tokenizers, where rows stand, pages of mapped files, and the
 // thread that reads. Told before the data is opened, from sizes and a glance at the first rows; an upper bound where it guesses.
 import { existsSync, statSync } from 'node:fs';
-import { dataFiles, isRowStore, readRecords, readRowManifest, STORE_WINDOW_BYTES } from '../datasets/index.js';
+import {
+  AHEAD_BYTES,
+  dataFiles,
+  isRowStore,
+  readRecords,
+  readRowManifest,
+  STORE_WINDOW_BYTES,
+} from '../datasets/index.js';
 import type { Recipe, RecipeSource } from '../recipes/index.js';
 import { keepsExamples } from './example-cache.js';
 
@@ -11,8 +18,8 @@ export const ROWS_WORTH_A_THREAD = 4096;
 
 /** What a token of a vocabulary takes with the tables that find it: 38 MiB measured for LLaMA's 32,000. */
 const TOKEN_BYTES = 1250;
-/** A thread's heap, stack and compiled code once it has read for a while: 30 to 50 MiB measured. */
-const THREAD_BYTES = 44 << 20;
+/** A thread's heap, stack and compiled code once it has read for a while, 30 to 50 MiB measured; its batches come to that. */
+const THREAD_BYTES = 40 << 20;
 /** Where a row stands in its file, in arrays that are doubled when they are full. */
 const ROW_INDEX_BYTES = 40;
 /** The hash of an imported row's id. */
@@ -47,7 +54,7 @@ export async function dataMemory(recipe: Recipe, vocabularySize: number): Promis
       sum(({ mappedBytes }) => mappedBytes),
       STORE_WINDOW_BYTES,
     ) +
-    (thread ? THREAD_BYTES : 0)
+    (thread ? THREAD_BYTES + AHEAD_BYTES : 0)
   );
 }
 

@@ -5,6 +5,7 @@ import { hashNumbers, mix } from '../../datasets/hash.js';
 import { IGNORED, layOut, packRows } from '../../datasets/index.js';
 import { readGolden, values } from '../support/goldens.js';
 import { suite } from '../support/harness.js';
+import { fewestRows } from './fewest-rows.js';
 import { toySource } from './toy.js';
 
 const test = suite('datasets: packing');
@@ -93,5 +94,37 @@ test('at least 95 % of positions are used at T=1024 on lengths as in MITS', () =
       positions += rows.length * T;
     }
     assert.ok(used / positions >= 0.95, `${tooLong}: ${((100 * used) / positions).toFixed(1)} % used`);
+  }
+});
+
+test('the bound on rows is one, and met where that can be seen', () => {
+  assert.is(fewestRows([], 10), 0);
+  assert.is(fewestRows([6, 6, 6], 10), 3, 'no two fit together');
+  assert.is(fewestRows([6, 6, 4, 4], 10), 2);
+  assert.is(fewestRows([6, 6, 5, 5], 10), 3, 'those of 5 fit beside none of 6');
+  assert.is(fewestRows([1, 1, 1, 1, 1], 2), 3);
+  for (let seed = 1; seed <= 200; seed++) {
+    const lengths = Array.from({ length: 1 + (seed % 40) }, (_, i) => 1 + Math.floor(100 * uniform(seed, i)));
+    assert.ok(packRows(lengths, 100).length >= fewestRows(lengths, 100), `seed ${seed}`);
+  }
+});
+
+test('few more rows than there must be, whatever the lengths', () => {
+  const T = 1024;
+  const spread = (from: number, to: number) => (seed: number) =>
+    Array.from({ length: 512 }, (_, i) => Math.floor(from + (to - from) * uniform(seed, i)));
+  const kinds: [string, (seed: number) => number[], atMost: number][] = [
+    ['long ones, of which few fit together', spread(450, T), 1.005],
+    ['short ones, many to a row', spread(120, 340), 1.03],
+    ['as in MITS', (seed) => mitsLengths(512, seed).map((length) => Math.min(length, T)), 1.02],
+  ];
+  for (const [name, lengthsOf, atMost] of kinds) {
+    let [rows, fewest] = [0, 0];
+    for (let seed = 1; seed <= 10; seed++) {
+      const lengths = lengthsOf(seed);
+      rows += packRows(lengths, T).length;
+      fewest += fewestRows(lengths, T);
+    }
+    assert.ok(rows / fewest <= atMost, `${name}: ${rows} rows, at best ${fewest}`);
   }
 });
