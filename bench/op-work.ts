@@ -11,6 +11,8 @@ export interface Work {
 type Sizes = Record<string, number>;
 
 const product = ({ M, N, K }: Sizes) => 2 * M! * N! * K!;
+const forward = (sizes: Sizes) => product(sizes) + 2 * sizes['M']! * sizes['N']! * sizes['R']!;
+const backward = (sizes: Sizes) => product(sizes) + 2 * sizes['M']! * sizes['K']! * sizes['R']!;
 /** Pairs of a query and a key that a causal mask lets through, times their width. */
 const pairs = ({ B, T, Tq, Tk, Hq, D }: Sizes) => {
   const [queries, keys] = [Tq ?? T!, Tk ?? T!];
@@ -18,11 +20,11 @@ const pairs = ({ B, T, Tq, Tk, Hq, D }: Sizes) => {
 };
 
 const FLOPS: Partial<Record<OpName, (sizes: Sizes, args: Arguments) => number>> = {
-  linearForward: product,
-  linearBackward: product,
+  linearForward: forward,
+  linearBackward: backward,
   linearWeightBackward: product,
-  linearNf4Forward: product,
-  linearNf4Backward: product,
+  linearNf4Forward: forward,
+  linearNf4Backward: backward,
   attentionForward: (sizes) => 4 * pairs(sizes),
   attentionBackward: (sizes) => 10 * pairs(sizes),
   crossEntropyForward: ({ V, C }, args) => 2 * targets(args) * V! * C!,

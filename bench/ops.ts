@@ -141,6 +141,7 @@ function measureProducts(N: number, K: number, options: Options): Result[] {
   const absmaxCodes = Uint8Array.from({ length: blocks }, (_, i) => i % 256);
   const nested = new Float32Array(Math.ceil(blocks / 256)).fill(0.01);
   const weight = [codes, absmaxCodes, nested, 0.03] as const;
+  const none = new Float32Array(0);
   const cases: Case[] = [];
   const tensors: Values[] = [codes];
   for (const M of ROWS) {
@@ -154,12 +155,12 @@ function measureProducts(N: number, K: number, options: Options): Result[] {
         {
           name: `forward   ${shape}`,
           flops,
-          run: () => addon.linearNf4Forward(out, inp, ...weight, M, N, K, 0, compute),
+          run: () => addon.linearNf4Forward(out, inp, ...weight, none, none, M, N, K, 0, 0, 0, compute),
         },
         {
           name: `backward  ${shape}`,
           flops,
-          run: () => addon.linearNf4Backward(dinp, dout, ...weight, M, N, K, 0, compute),
+          run: () => addon.linearNf4Backward(dinp, dout, ...weight, none, none, M, N, K, 0, 0, 0, compute),
         },
       );
     }

@@ -11,6 +11,7 @@ const LEAST_SPLIT_DEPTH = 128;
 const TILE_DEPTH = 32;
 const FLAT_ROWS = 64;
 const NARROW_COLUMNS = 64;
+const FEW_ROWS = 8;
 
 const ceil = (n: number, step: number): number => Math.ceil(n / step) * step;
 /** Each array begins at a multiple of 256 bytes. */
@@ -31,6 +32,16 @@ function splits(M: number, N: number, D: number, bf16: boolean, narrows: boolean
   return parts > 1 ? array(4 * parts * M * N) : 0;
 }
 
+/** Partial results share one piece, which grows by being taken anew. */
+function grown(needs: number[]): number {
+  let [taken, largest] = [0, 0];
+  for (const bytes of needs) {
+    if (bytes > largest) taken += bytes;
+    largest = Math.max(largest, bytes);
+  }
+  return taken;
+}
+
 const CUBLASLT_WORKSPACE = 32 * 2 ** 20;
 /** A sum of squares: one float, and a double for each of at most 1024 parts. */
 const NORM = 256 + 8 * 1024;
@@ -46,36 +57,37 @@ export interface ProductShape {
   bf16: boolean;
   /** The least size of products that go to cuBLASLt; 0: none do. */
   cublasLt?: number;
+  /** Depth of the low-rank product that is added; 0: none. */
+  R?: number;
+  alpha?: number;
 }
 
 /** A product of `rows` rows with a weight (N,K): out·, dinp· or dweight·. */
-export function linearScratch(pattern: Pattern, { rows, N, K, type, bf16, cublasLt = 0 }: ProductShape): number {
+export function linearScratch(
+  pattern: Pattern,
+  { rows, N, K, type, bf16, cublasLt = 0, R = 0, alpha = 1 }: ProductShape,
+): number {
   const ready = type === 'nf4' ? K % 64 === 0 : type !== 'f32' && K % 8 === 0;
   const elsewhere = bf16 && cublasLt > 0 && Math.min(rows, N, K) >= cublasLt;
   const weight = bf16 && (!ready || (elsewhere && type !== 'bf16')) ? rounded(N, K) : 0;
   const narrows = type !== 'f16' && !(type === 'nf4' && ready);
-  switch (pattern) {
-    case 'forward':
-      return (
-        (bf16 ? rounded(rows, K) : 0) +
-        weight +
-        splits(rows, N, K, bf16, narrows) +
-        (elsewhere ? comparison(rows, N) : 0)
-      );
-    case 'backward':
-      return (
-        (bf16 ? rounded(rows, N) : 0) +
-        weight +
-        splits(rows, K, N, bf16, narrows) +
-        (elsewhere ? comparison(rows, K) : 0)
-      );
-    case 'weight':
-      return (
-        (bf16 ? rounded(rows, N) + rounded(rows, K) : 0) +
-        splits(N, K, rows, bf16, true) +
-        (elsewhere ? comparison(N, K) : 0)
-      );
-  }
+  if (pattern === 'weight')
+    return (
+      (bf16 ? rounded(rows, N) + rounded(rows, K) : 0) +
+      splits(N, K, rows, bf16, true) +
+      (elsewhere ? comparison(N, K) : 0)
+    );
+  const forward = pattern === 'forward';
+  const [columns, depth] = forward ? [N, K] : [K, N];
+  const factors = bf16 && R > 0 ? rounded(rows, R) + (forward ? rounded(N, R) : rounded(R, K)) : 0;
+  const fused = bf16 && alpha === 1 && !elsewhere && !(forward && rows <= FEW_ROWS);
+  const partial = [
+    splits(rows, columns, depth, bf16, narrows),
+    R > 0 && !fused ? splits(rows, columns, R, bf16, true) : 0,
+  ];
+  return (
+    (bf16 ? rounded(rows, depth) : 0) + weight + factors + grown(partial) + (elsewhere ? comparison(rows, columns) : 0)
+  );
 }
 
 export interface AttentionShape {
@@ -124,15 +136,11 @@ export function crossEntropyScratch(
   const operands = bf16 ? rounded(rows, C) : array(4 * rows * C);
   const weight = bf16 && (type === 'f32' || C % 8 !== 0) ? rounded(V, C) : 0;
   const narrows = type !== 'f16';
-  let [partial, largest] = [0, 0]; // the products' partial results share one piece, which grows by being taken anew
-  for (const bytes of [
+  const partial = grown([
     splits(rows, V, C, bf16, narrows),
     gradients && trains ? splits(V, C, rows, bf16, true) : 0,
     gradients ? splits(rows, C, V, bf16, narrows) : 0,
-  ]) {
-    if (bytes > largest) partial += bytes;
-    largest = Math.max(largest, bytes);
-  }
+  ]);
   return (
     array(4 * (M + 1)) + array(4 * rows * pitch) + operands + (gradients ? array(4 * rows * C) : 0) + weight + partial
   );

@@ -99,20 +99,26 @@ using swiglu_backward_t = void(
     F32In up,          // (n)
     Int n);
 
-// ---- linear over a dense weight: out = alpha·inp·weightᵀ -------------------------------------------------------------
+// ---- linear over a dense weight: out = alpha·inp·weightᵀ + low_alpha·low·factorᵀ ---------------------------------------
+// The second product is what LoRA (Hu et al. 2021) adds to a frozen layer; R = 0, with low and factor empty, leaves it out.
+// It stands here for the sake of one pass over the output; without such a kernel it is a product of its own that adds.
 using linear_forward_t = void(
     F32Out out,        // (M,N)
     F32In inp,         // (M,K)
     BytesIn weight,    // (N,K) of weight_type
     Int weight_type,   // StorageType
-    Int M, Int N, Int K, float alpha, Int accumulate,
+    F32In low,         // (M,R)
+    F32In factor,      // (N,R)
+    Int M, Int N, Int K, Int R, float alpha, float low_alpha, Int accumulate,
     Int compute);      // ComputeType
 using linear_backward_t = void(
-    F32Out dinp,       // (M,K) = alpha·dout·weight
+    F32Out dinp,       // (M,K) = alpha·dout·weight + low_alpha·low·factor
     F32In dout,        // (M,N)
     BytesIn weight,    // (N,K) of weight_type
     Int weight_type,   // StorageType
-    Int M, Int N, Int K, float alpha, Int accumulate,
+    F32In low,         // (M,R)
+    F32In factor,      // (R,K)
+    Int M, Int N, Int K, Int R, float alpha, float low_alpha, Int accumulate,
     Int compute);
 using linear_weight_backward_t = void(
     F32Out dweight,    // (N,K) += alpha·doutᵀ·inp
@@ -131,16 +137,20 @@ using linear_nf4_forward_t = void(
     U8In absmax_codes,   // (⌈N·K/64⌉) or empty
     F32In absmax,        // (⌈N·K/64⌉), or with absmax_codes (⌈⌈N·K/64⌉/256⌉)
     float absmax_offset,
-    Int M, Int N, Int K, Int accumulate,
+    F32In low,           // (M,R)
+    F32In factor,        // (N,R)
+    Int M, Int N, Int K, Int R, float low_alpha, Int accumulate,
     Int compute);
 using linear_nf4_backward_t = void(
-    F32Out dinp,         // (M,K) = dout·weight
+    F32Out dinp,         // (M,K) = dout·weight + low_alpha·low·factor
     F32In dout,          // (M,N)
     U8In codes,          // as above
     U8In absmax_codes,   // as above
     F32In absmax,        // as above
     float absmax_offset,
-    Int M, Int N, Int K, Int accumulate,
+    F32In low,           // (M,R)
+    F32In factor,        // (R,K)
+    Int M, Int N, Int K, Int R, float low_alpha, Int accumulate,
     Int compute);
 
 // ---- dropout: element i is kept where philox(seed, i) ≥ p, and scaled by 1/(1-p). Nothing is stored ------------------
@@ -235,11 +245,11 @@ using from_f32_t = void(BytesOut out, F32In inp, Int type, Int n);    // to near
   OP(attention_backward, "dq dk dv dout q k v out lse starts B T Hq Hkv D compute")                                       \
   OP(swiglu_forward, "out gate up n")                                                                                   \
   OP(swiglu_backward, "dgate dup dout gate up n")                                                                       \
-  OP(linear_forward, "out inp weight weight_type M N K alpha accumulate compute")                                       \
-  OP(linear_backward, "dinp dout weight weight_type M N K alpha accumulate compute")                                    \
+  OP(linear_forward, "out inp weight weight_type low factor M N K R alpha low_alpha accumulate compute")                 \
+  OP(linear_backward, "dinp dout weight weight_type low factor M N K R alpha low_alpha accumulate compute")              \
   OP(linear_weight_backward, "dweight dout inp M N K alpha compute")                                                    \
-  OP(linear_nf4_forward, "out inp codes absmax_codes absmax absmax_offset M N K accumulate compute")                    \
-  OP(linear_nf4_backward, "dinp dout codes absmax_codes absmax absmax_offset M N K accumulate compute")                 \
+  OP(linear_nf4_forward, "out inp codes absmax_codes absmax absmax_offset low factor M N K R low_alpha accumulate compute")   \
+  OP(linear_nf4_backward, "dinp dout codes absmax_codes absmax absmax_offset low factor M N K R low_alpha accumulate compute") \
   OP(dropout_forward, "out inp n p seed")                                                                               \
   OP(dropout_backward, "dinp dout n p seed accumulate")                                                                 \
   OP(cross_entropy_forward, "loss inp weight weight_type labels M V C compute")                                         \

@@ -16,6 +16,7 @@ const { native } = await import(kernels);
 const addon = native();
 const inp = Float32Array.from({ length: M * K }, (_, i) => (i * 7 + M) % 5 - 2);
 const weight = Float32Array.from({ length: N * K }, (_, i) => (i * 3 + N) % 7 - 3);
+const none = new Float32Array(0);
 const want = new Float32Array(M * N);
 for (let m = 0; m < M; m++)
   for (let n = 0; n < N; n++)
@@ -23,7 +24,7 @@ for (let m = 0; m < M; m++)
 let wrong = 0;
 for (let round = 0; round < rounds; round++) {
   const out = new Float32Array(M * N);
-  addon.linearForward(out, inp, weight, 0, M, N, K, 1, 0, round % 2);
+  addon.linearForward(out, inp, weight, 0, none, none, M, N, K, 0, 1, 0, 0, round % 2);
   for (let i = 0; i < out.length; i++) if (out[i] !== want[i]) wrong++;
   if (round === rounds / 2) addon.releaseScratch();
 }

@@ -9,19 +9,20 @@ const test = suite('scratch');
 const addon = native();
 
 const NO_CODES = new Uint8Array(0);
+const none = new Float32Array(0);
 
 function linear(M: number, N: number, K: number, compute: number): void {
   const [inp, out] = [new Float32Array(M * K), new Float32Array(M * N)];
   const codes = new Uint8Array(Math.ceil((N * K) / 2));
   const absmax = new Float32Array(Math.ceil((N * K) / 64));
-  addon.linearNf4Forward(out, inp, codes, NO_CODES, absmax, 0, M, N, K, 0, compute);
-  addon.linearNf4Backward(inp, out, codes, NO_CODES, absmax, 0, M, N, K, 0, compute);
+  addon.linearNf4Forward(out, inp, codes, NO_CODES, absmax, 0, none, none, M, N, K, 0, 0, 0, compute);
+  addon.linearNf4Backward(inp, out, codes, NO_CODES, absmax, 0, none, none, M, N, K, 0, 0, 0, compute);
 }
 
 function lowRank(M: number, R: number, K: number, compute: number): void {
   const [inp, out, weight] = [new Float32Array(M * K), new Float32Array(M * R), new Float32Array(R * K)];
-  addon.linearForward(out, inp, weight, STORAGE_TYPE.f32, M, R, K, 1, 0, compute);
-  addon.linearBackward(inp, out, weight, STORAGE_TYPE.f32, M, R, K, 1, 1, compute);
+  addon.linearForward(out, inp, weight, STORAGE_TYPE.f32, none, none, M, R, K, 0, 1, 0, 0, compute);
+  addon.linearBackward(inp, out, weight, STORAGE_TYPE.f32, none, none, M, R, K, 0, 1, 0, 1, compute);
   addon.linearWeightBackward(weight, out, inp, M, R, K, 1, compute);
 }
 
@@ -145,6 +146,21 @@ test('memory that is not to be had is an error of the call', () => {
     /cross_entropy_forward: .*alloc/,
   );
   const out = new Float32Array(1);
-  addon.linearForward(out, Float32Array.of(2), Float32Array.of(3), STORAGE_TYPE.f32, 1, 1, 1, 1, 0, 0);
+  addon.linearForward(
+    out,
+    Float32Array.of(2),
+    Float32Array.of(3),
+    STORAGE_TYPE.f32,
+    none,
+    none,
+    1,
+    1,
+    1,
+    0,
+    1,
+    0,
+    0,
+    0,
+  );
   assert.is(out[0], 6);
 });

@@ -2,7 +2,16 @@
 // What an op costs, from shapes and element sizes alone: floating-point operations (a multiply-add counts two) and bytes of
 // the tensors it must read and write once. The plan device adds these up and the profile device divides by them, so a
 // plan and a profile speak of the same work. Attention is counted as one causal segment of the whole row.
-import { bytesOf, type F32, lastOf, type OpName, type Ops, type Tensor, type Weight } from './device.js';
+import {
+  bytesOf,
+  type F32,
+  type LinearOptions,
+  lastOf,
+  type OpName,
+  type Ops,
+  type Tensor,
+  type Weight,
+} from './device.js';
 
 export interface Cost {
   flops: number;
@@ -41,6 +50,15 @@ function product(rows: F32, width: number, weight: { shape: readonly number[] })
   return (rows.size / width) * weight.shape[0]! * weight.shape[1]!;
 }
 
+/** A product with a weight, and a low-rank one that costs no pass over the output of its own. */
+function linear(out: F32, work: number, operands: (Tensor | Weight)[], options: LinearOptions = {}): Cost {
+  const { accumulate, lowRank } = options;
+  return {
+    flops: 2 * (work + (lowRank ? out.size * lastOf(lowRank.low.shape) : 0)),
+    bytes: read(out, ...operands, accumulate ? out : undefined, lowRank?.low, lowRank?.factor),
+  };
+}
+
 /** alpha, beta, decay, moments, bias corrections, root and division of AdamW, counted once by hand. */
 const ADAMW_FLOPS = 16;
 
@@ -62,14 +80,10 @@ export const COSTS: CostTable = {
   }),
   swigluForward: (out, gate, up) => elementwise(5, out, gate, up),
   swigluBackward: (dgate, dup, dout, gate, up) => elementwise(10, dgate, dup, dout, gate, up),
-  linearForward: (out, inp, weight, options) => ({
-    flops: 2 * product(inp, weight.shape[1]!, weight),
-    bytes: read(out, inp, weight, options?.accumulate ? out : undefined),
-  }),
-  linearBackward: (dinp, dout, weight, options) => ({
-    flops: 2 * product(dout, weight.shape[0]!, weight),
-    bytes: read(dinp, dout, weight, options?.accumulate ? dinp : undefined),
-  }),
+  linearForward: (out, inp, weight, options) =>
+    linear(out, product(inp, weight.shape[1]!, weight), [inp, weight], options),
+  linearBackward: (dinp, dout, weight, options) =>
+    linear(dinp, product(dout, weight.shape[0]!, weight), [dout, weight], options),
   linearWeightBackward: (dweight, dout, inp) => ({
     flops: 2 * product(dout, dweight.shape[0]!, dweight),
     bytes: 2 * read(dweight) + read(dout, inp),

@@ -72,11 +72,21 @@ export interface Nf4Values {
   readonly absmaxOffset: number;
 }
 
+/** A second product, over a depth of R, that the output takes too: forward alpha·low·factorᵀ, backward alpha·low·factor. */
+export interface LowRank {
+  readonly low: F32; // (M,R)
+  /** (N,R) forward, (R,K) backward. */
+  readonly factor: F32;
+  readonly alpha: number;
+}
+
 export interface LinearOptions {
-  /** Factor on the product; default 1. NF4 weights take none. */
+  /** Factor on the product with the weight; default 1. NF4 weights take none. */
   alpha?: number;
   /** Add to the output instead of assigning it; default false. */
   accumulate?: boolean;
+  /** Added to the output: on some devices in the same pass over it, on others right after. */
+  lowRank?: LowRank;
 }
 
 export interface AdamwSettings {

@@ -14,6 +14,7 @@ export {
   type F32,
   type I32,
   type LinearOptions,
+  type LowRank,
   lastOf,
   type MemoryKind,
   type Nf4,

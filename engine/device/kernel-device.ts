@@ -185,6 +185,7 @@ export abstract class KernelDevice implements Device {
     const [N, K] = weight.shape as [number, number];
     const M = inp.size / K;
     const accumulate = Number(options.accumulate ?? false);
+    const { low, factor, R, lowAlpha } = this.#lowRank(options);
     if (weight.dtype === 'nf4') {
       refuseAlpha(options);
       this.#ops.linearNf4Forward(
@@ -194,9 +195,13 @@ export abstract class KernelDevice implements Device {
         u8(weight.absmaxCodes),
         f32(weight.absmax),
         weight.absmaxOffset,
+        low,
+        factor,
         M,
         N,
         K,
+        R,
+        lowAlpha,
         accumulate,
         this.#computeType,
       );
@@ -206,10 +211,14 @@ export abstract class KernelDevice implements Device {
         f32(inp),
         storageOf(weight),
         STORAGE_TYPE[weight.dtype],
+        low,
+        factor,
         M,
         N,
         K,
+        R,
         options.alpha ?? 1,
+        lowAlpha,
         accumulate,
         this.#computeType,
       );
@@ -220,6 +229,7 @@ export abstract class KernelDevice implements Device {
     const [N, K] = weight.shape as [number, number];
     const M = dout.size / N;
     const accumulate = Number(options.accumulate ?? false);
+    const { low, factor, R, lowAlpha } = this.#lowRank(options);
     if (weight.dtype === 'nf4') {
       refuseAlpha(options);
       this.#ops.linearNf4Backward(
@@ -229,9 +239,13 @@ export abstract class KernelDevice implements Device {
         u8(weight.absmaxCodes),
         f32(weight.absmax),
         weight.absmaxOffset,
+        low,
+        factor,
         M,
         N,
         K,
+        R,
+        lowAlpha,
         accumulate,
         this.#computeType,
       );
@@ -241,14 +255,24 @@ export abstract class KernelDevice implements Device {
         f32(dout),
         storageOf(weight),
         STORAGE_TYPE[weight.dtype],
+        low,
+        factor,
         M,
         N,
         K,
+        R,
         options.alpha ?? 1,
+        lowAlpha,
         accumulate,
         this.#computeType,
       );
     }
+  }
+
+  #lowRank({ lowRank }: LinearOptions): { low: Storage; factor: Storage; R: number; lowAlpha: number } {
+    if (!lowRank) return { low: this.#none, factor: this.#none, R: 0, lowAlpha: 0 };
+    const { low, factor, alpha } = lowRank;
+    return { low: f32(low), factor: f32(factor), R: lastOf(low.shape), lowAlpha: alpha };
   }
 
   linearWeightBackward(dweight: F32, dout: F32, inp: F32, alpha = 1): void {

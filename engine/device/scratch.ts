@@ -12,14 +12,24 @@ import {
   ScratchPlan,
   type StoredAs,
 } from '../../kernels/index.js';
-import { type Dense, type F32, lastOf, type OpName, type Ops, rowsOf, type Weight } from './device.js';
+import {
+  type Dense,
+  type F32,
+  type LinearOptions,
+  lastOf,
+  type OpName,
+  type Ops,
+  rowsOf,
+  type Weight,
+} from './device.js';
 import type { ScratchRule } from './plan.js';
 
 type Need<Op extends OpName> = (plan: ScratchPlan, ...args: Parameters<Ops[Op]>) => number;
 
-/** The product of rows (M,·) with a weight (N,K). */
-function linear(plan: ScratchPlan, rows: F32, { shape }: Pick<Weight, 'shape'>): number {
+/** The product of rows (M,·) with a weight (N,K), then that with a low-rank factor. */
+function linear(plan: ScratchPlan, rows: F32, { shape }: Pick<Weight, 'shape'>, options: LinearOptions = {}): number {
   const [N, K] = shape as [number, number];
+  if (options.lowRank) linear(plan, options.lowRank.low, options.lowRank.factor);
   return plan.linear(rowsOf(rows), N, K);
 }
 
@@ -34,8 +44,8 @@ function crossEntropy(plan: ScratchPlan, inp: F32, head: Weight): number {
 
 /** Ops that are not here need next to nothing. */
 const NEEDS: { [Op in OpName]?: Need<Op> } = {
-  linearForward: (plan, _out, inp, weight) => linear(plan, inp, weight),
-  linearBackward: (plan, _dinp, dout, weight) => linear(plan, dout, weight),
+  linearForward: (plan, _out, inp, weight, options) => linear(plan, inp, weight, options),
+  linearBackward: (plan, _dinp, dout, weight, options) => linear(plan, dout, weight, options),
   linearWeightBackward: (plan, dweight, dout) => linear(plan, dout, dweight),
   attentionForward: (plan, _out, _lse, q, k) => attention(plan, q, k),
   attentionBackward: (plan, _dq, _dk, _dv, _dout, q, k) => attention(plan, q, k),
@@ -62,9 +72,19 @@ function productOnGpu(
   products: Products,
   rows: F32,
   { shape, dtype }: Pick<Weight, 'shape' | 'dtype'>,
+  { alpha, lowRank }: LinearOptions = {},
 ) {
   const [N, K] = shape as [number, number];
-  return linearScratch(pattern, { rows: rowsOf(rows), N, K, type: dtype as StoredAs, ...products });
+  const R = lowRank ? lastOf(lowRank.low.shape) : 0;
+  return linearScratch(pattern, {
+    rows: rowsOf(rows),
+    N,
+    K,
+    type: dtype as StoredAs,
+    R,
+    alpha: alpha ?? 1,
+    ...products,
+  });
 }
 
 function attentionShape(q: F32, k: F32) {
@@ -77,8 +97,8 @@ function headShape(inp: F32, head: Dense) {
 }
 
 const GPU_NEEDS: { [Op in OpName]?: GpuNeed<Op> } = {
-  linearForward: (products, _out, inp, weight) => productOnGpu('forward', products, inp, weight),
-  linearBackward: (products, _dinp, dout, weight) => productOnGpu('backward', products, dout, weight),
+  linearForward: (products, _out, inp, weight, options) => productOnGpu('forward', products, inp, weight, options),
+  linearBackward: (products, _dinp, dout, weight, options) => productOnGpu('backward', products, dout, weight, options),
   linearWeightBackward: (products, dweight, dout) => productOnGpu('weight', products, dout, dweight),
   attentionForward: ({ bf16 }, _out, _lse, q, k) => attentionScratch('forward', attentionShape(q, k), bf16),
   attentionBackward: ({ bf16 }, _dq, _dk, _dv, _dout, q, k) => attentionScratch('backward', attentionShape(q, k), bf16),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Low-rank adaptation (Hu et al. 2021) as in PEFT: out += s·(dropout(inp)·Aᵀ)·Bᵀ, s = alpha/R, or alpha/√R with rsLoRA
-// (Kalajdzievski 2023). It knows nothing of the linear layer whose output it adds to.
-import type { Device, F32 } from '../device/index.js';
+// (Kalajdzievski 2023). It knows nothing of the linear layer whose output it adds to, and says what that layer is to add.
+import type { Device, F32, LowRank } from '../device/index.js';
 import { seedOf, uniforms } from '../random.js';
 import { type LinearName, type LlamaConfig, linearShape } from './config.js';
 import type { Parameter, ParameterSpec, Parameters } from './parameters.js';
@@ -52,36 +52,32 @@ export function initializeLora(parameters: Parameters, seed: number): void {
   }
 }
 
+/** Whether a pass with this seed drops anything. */
+export const drops = (lora: Lora, seed: number | undefined): seed is number => seed !== undefined && lora.dropout > 0;
+
 /** A (M,K) dropped copy of `inp`, or `inp` itself where nothing drops. */
 function dropped(device: Device, lora: Lora, inp: F32, seed: number | undefined): F32 {
-  if (seed === undefined || lora.dropout === 0) return inp;
+  if (!drops(lora, seed)) return inp;
   const out = device.allocate('activations', inp.shape);
   device.dropoutForward(out, inp, lora.dropout, seed);
   return out;
 }
 
 /**
- * out (M,N) += s·(dropout(inp)·Aᵀ)·Bᵀ with inp (M,K).
+ * What a LoRA adds to its linear layer, s·low·Bᵀ, with low made here.
+ * @param inp (M,K)
  * @param seed of the dropout mask; undefined outside training
  * @param low (M,R) receives dropout(inp)·Aᵀ, which backward reads
  */
-export function loraForward(device: Device, lora: Lora, out: F32, inp: F32, low: F32, seed: number | undefined): void {
+export function loraForward(device: Device, lora: Lora, inp: F32, low: F32, seed: number | undefined): LowRank {
   const x = dropped(device, lora, inp, seed);
   device.linearForward(low, x, lora.A.value);
-  device.linearForward(out, low, lora.B.value, { alpha: lora.scale, accumulate: true });
   if (x !== inp) device.free(x);
+  return { low, factor: lora.B.value, alpha: lora.scale };
 }
 
-/** dinp (M,K) += where wanted; dA and dB +=. Reads inp and low of the forward pass. */
-export function loraBackward(
-  device: Device,
-  lora: Lora,
-  dinp: F32 | undefined,
-  dout: F32,
-  inp: F32,
-  low: F32,
-  seed: number | undefined,
-): void {
+/** dlow (M,R), which the caller frees; dA and dB +=. Reads inp and low of the forward pass. */
+export function loraBackward(device: Device, lora: Lora, dout: F32, inp: F32, low: F32, seed: number | undefined): F32 {
   const { A, B, scale } = lora;
   // out += s·low·Bᵀ →
   device.linearWeightBackward(B.gradient, dout, low, scale);
@@ -90,13 +86,17 @@ export function loraBackward(
   // low = dropout(inp)·Aᵀ →
   const x = dropped(device, lora, inp, seed);
   device.linearWeightBackward(A.gradient, dlow, x);
-  if (dinp && x === inp) {
-    device.linearBackward(dinp, dlow, A.value, { accumulate: true });
-  } else if (dinp) {
-    const dx = x; // last reader of x was dA
-    device.linearBackward(dx, dlow, A.value);
-    device.dropoutBackward(dinp, dx, lora.dropout, seed!, true);
-  }
   if (x !== inp) device.free(x);
-  device.free(dlow);
+  return dlow;
+}
+
+/** What dlow adds to the gradient of a linear layer's input where nothing dropped: dlow·A. */
+export const loraThrough = ({ A }: Lora, dlow: F32): LowRank => ({ low: dlow, factor: A.value, alpha: 1 });
+
+/** And where something did: dinp (M,K) += that, masked. */
+export function loraDropped(device: Device, { A, dropout }: Lora, dinp: F32, dlow: F32, seed: number): void {
+  const dx = device.allocate('activations', dinp.shape);
+  device.linearBackward(dx, dlow, A.value);
+  device.dropoutBackward(dinp, dx, dropout, seed, true);
+  device.free(dx);
 }

@@ -3,7 +3,7 @@
 // one place that combines them; linear ops and LoRA know nothing of each other.
 import type { Device, F32, Weight } from '../device/index.js';
 import type { LinearName } from './config.js';
-import { type Lora, loraBackward, loraForward } from './lora.js';
+import { drops, type Lora, loraBackward, loraDropped, loraForward, loraThrough } from './lora.js';
 
 export interface Projection {
   readonly name: LinearName;
@@ -30,8 +30,9 @@ export function projectionForward(
   seed: number | undefined,
   accumulate = false,
 ): void {
-  device.linearForward(out, inp, projection.weight, { accumulate });
-  if (projection.lora) loraForward(device, projection.lora, out, inp, low!, seed);
+  const { lora, weight } = projection;
+  const lowRank = lora && loraForward(device, lora, inp, low!, seed);
+  device.linearForward(out, inp, weight, { accumulate, ...(lowRank && { lowRank }) });
 }
 
 /** dinp (M,K) = (or += where told), undefined where nothing below trains; parameter gradients +=. */
@@ -45,9 +46,20 @@ export function projectionBackward(
   seed: number | undefined,
   accumulate = false,
 ): void {
-  if (dinp) device.linearBackward(dinp, dout, projection.weight, { accumulate });
-  if (projection.gradient) device.linearWeightBackward(projection.gradient, dout, inp);
-  if (projection.lora) loraBackward(device, projection.lora, dinp, dout, inp, low!, seed);
+  const { lora, weight, gradient } = projection;
+  if (gradient) device.linearWeightBackward(gradient, dout, inp);
+  if (!lora) {
+    if (dinp) device.linearBackward(dinp, dout, weight, { accumulate });
+    return;
+  }
+  const dlow = loraBackward(device, lora, dout, inp, low!, seed);
+  if (dinp && drops(lora, seed)) {
+    device.linearBackward(dinp, dout, weight, { accumulate });
+    loraDropped(device, lora, dinp, dlow, seed);
+  } else if (dinp) {
+    device.linearBackward(dinp, dout, weight, { accumulate, lowRank: loraThrough(lora, dlow) });
+  }
+  device.free(dlow);
 }
 
 /** The seed of a layer's dropout masks, apart for each linear as PEFT has it; undefined outside training. */

@@ -163,17 +163,25 @@ inline void check_swiglu_backward(F32Out dgate, F32Out dup, F32In dout, F32In ga
   need(up, n, "up", "(n)");
 }
 
-inline void check_linear_forward(F32Out out, F32In inp, BytesIn weight, Int weight_type, Int M, Int N, Int K, float, Int accumulate, Int compute) {
+inline void need_low_rank(F32In low, F32In factor, Int M, Int lines, Int R, const char* shape) {
+  need(low, product(M, R), "low", "(M,R)");
+  need(factor, product(lines, R), "factor", shape);
+}
+inline void check_linear_forward(F32Out out, F32In inp, BytesIn weight, Int weight_type, F32In low, F32In factor, Int M, Int N, Int K, Int R, float, float,
+                                 Int accumulate, Int compute) {
   need(out, product(M, N), "out", "(M,N)");
   need(inp, product(M, K), "inp", "(M,K)");
   need_bytes(weight, product(N, K), weight_type, "weight", "weight_type", "(N,K)");
+  need_low_rank(low, factor, M, N, R, "(N,R)");
   need_flag(accumulate, "accumulate");
   need_compute(compute);
 }
-inline void check_linear_backward(F32Out dinp, F32In dout, BytesIn weight, Int weight_type, Int M, Int N, Int K, float, Int accumulate, Int compute) {
+inline void check_linear_backward(F32Out dinp, F32In dout, BytesIn weight, Int weight_type, F32In low, F32In factor, Int M, Int N, Int K, Int R, float, float,
+                                  Int accumulate, Int compute) {
   need(dinp, product(M, K), "dinp", "(M,K)");
   need(dout, product(M, N), "dout", "(M,N)");
   need_bytes(weight, product(N, K), weight_type, "weight", "weight_type", "(N,K)");
+  need_low_rank(low, factor, M, K, R, "(R,K)");
   need_flag(accumulate, "accumulate");
   need_compute(compute);
 }
@@ -183,17 +191,21 @@ inline void check_linear_weight_backward(F32Out dweight, F32In dout, F32In inp, 
   need(inp, product(M, K), "inp", "(M,K)");
   need_compute(compute);
 }
-inline void check_linear_nf4_forward(F32Out out, F32In inp, U8In codes, U8In absmax_codes, F32In absmax, float, Int M, Int N, Int K, Int accumulate, Int compute) {
+inline void check_linear_nf4_forward(F32Out out, F32In inp, U8In codes, U8In absmax_codes, F32In absmax, float, F32In low, F32In factor, Int M, Int N, Int K,
+                                     Int R, float, Int accumulate, Int compute) {
   need(out, product(M, N), "out", "(M,N)");
   need(inp, product(M, K), "inp", "(M,K)");
   need_nf4(codes, absmax_codes, absmax, product(N, K));
+  need_low_rank(low, factor, M, N, R, "(N,R)");
   need_flag(accumulate, "accumulate");
   need_compute(compute);
 }
-inline void check_linear_nf4_backward(F32Out dinp, F32In dout, U8In codes, U8In absmax_codes, F32In absmax, float, Int M, Int N, Int K, Int accumulate, Int compute) {
+inline void check_linear_nf4_backward(F32Out dinp, F32In dout, U8In codes, U8In absmax_codes, F32In absmax, float, F32In low, F32In factor, Int M, Int N, Int K,
+                                      Int R, float, Int accumulate, Int compute) {
   need(dinp, product(M, K), "dinp", "(M,K)");
   need(dout, product(M, N), "dout", "(M,N)");
   need_nf4(codes, absmax_codes, absmax, product(N, K));
+  need_low_rank(low, factor, M, K, R, "(R,K)");
   need_flag(accumulate, "accumulate");
   need_compute(compute);
 }

@@ -5,6 +5,10 @@
 // are multiplied. NF4 codes travel one depth ahead of A: in the shadow of the products of depth k, the codes of depth k + 1 are
 // decoded into the one of two panels that is not being read. One barrier a depth serves all of it: behind it, the tiles of
 // depth k have come, and everybody has read those of depth k - 1, whose places are filled next.
+//
+// A low-rank product goes before the long one: its sum is scaled in f32 as it stands in the registers, and the long one adds to
+// it. So no factor is rounded otherwise than in a product of its own, no second set of sums is needed, and what it keeps in
+// registers is dead before the long loop begins.
 #pragma once
 #include <type_traits>
 
@@ -38,8 +42,9 @@ struct DenseB {
   using T = OperandTile<lines, SPAN>;
   Stages<lines, T> stages;
 
-  __device__ __forceinline__ DenseB(const Product& p, uint16_t* shared, const Window& window)
-      : stages{shared, {static_cast<const uint16_t*>(p.b), p.b_pitch, window}} {}
+  __device__ __forceinline__ DenseB(const void* matrix, Int pitch, uint16_t* shared, const Window& window)
+      : stages{shared, {static_cast<const uint16_t*>(matrix), pitch, window}} {}
+  __device__ __forceinline__ DenseB(const Product& p, uint16_t* shared, const Window& window) : DenseB(p.b, p.b_pitch, shared, window) {}
 
   __device__ __forceinline__ void begin() {}
   __device__ __forceinline__ void start_next(int stage) { stages.start_next(stage); }
@@ -108,7 +113,7 @@ struct Nf4B {
 };
 
 /// A warp's part of the result, as mma.sync leaves it: 16×8 fragments.
-template <class Shape, Lines a_lines, Lines b_lines, bool b_is_f16>
+template <class Shape, Lines a_lines, Lines b_lines>
 struct WarpTile {
   static constexpr int ROWS = Shape::ROWS / Shape::WARPS_DOWN, COLUMNS = Shape::COLUMNS / Shape::WARPS_ACROSS;
   static constexpr int DOWN = ROWS / 16, ACROSS = COLUMNS / 8;
@@ -122,6 +127,7 @@ struct WarpTile {
   __device__ __forceinline__ explicit WarpTile(int warp)
       : row(warp / Shape::WARPS_ACROSS * ROWS), column(warp % Shape::WARPS_ACROSS * COLUMNS), of_a(row), of_b(column) {}
 
+  template <bool b_is_f16>
   __device__ __forceinline__ void multiply(const uint16_t* a_tile, const uint16_t* b_tile) {
 #pragma unroll
     for (int step = 0; step < TILE_DEPTH / 16; step++) {
@@ -139,6 +145,15 @@ struct WarpTile {
 #pragma unroll
         for (int j = 0; j < ACROSS; j++) mma_bf16(sums[i][j], a[i], {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]}, sums[i][j]);
     }
+  }
+
+  __device__ __forceinline__ void scale(float factor) {
+#pragma unroll
+    for (int i = 0; i < DOWN; i++)
+#pragma unroll
+      for (int j = 0; j < ACROSS; j++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) sums[i][j][e] *= factor;
   }
 
   /// out = alpha·sum, plus what was there where the product accumulates.
@@ -169,6 +184,36 @@ struct WarpTile {
   }
 };
 
+/// In how many tiles a depth is taken.
+__device__ __forceinline__ int depths_of(Int depth) { return static_cast<int>((depth + TILE_DEPTH - 1) / TILE_DEPTH); }
+
+/// Adds the product of A and B, so many tiles deep, to `result`. Warps may still read the last tiles when others return.
+template <int STAGES, Storage storage, class A, class B, class Result>
+__device__ __forceinline__ void add_product(Result& result, A& a, B& b, int depths) {
+  b.begin();
+#pragma unroll
+  for (int stage = 0; stage < STAGES - 1; stage++) {
+    a.start_next(stage);
+    b.start_next(stage);
+    copy_async_commit();
+  }
+  if (storage == Storage::NF4) {
+    copy_async_wait<STAGES - 1>();
+    __syncthreads();  // the tables
+    b.decode_next(0);
+  }
+  for (int depth = 0; depth < depths; depth++) {
+    copy_async_wait<STAGES - 2>();
+    __syncthreads();
+    a.start_next((depth + STAGES - 1) % STAGES);
+    b.start_next((depth + STAGES - 1) % STAGES);
+    copy_async_commit();  // beyond the end these are zeros that nobody reads
+    b.decode_next(depth + 1);
+    result.template multiply<storage == Storage::F16>(a.tile(depth % STAGES), b.tile(depth));
+  }
+  copy_async_wait<0>();
+}
+
 /// Grid: tiles down, tiles across, splits of the depth.
 template <Lines a_lines, Lines b_lines, Storage storage, class Shape>
 __device__ __forceinline__ void multiply(const Product& p) {
@@ -179,35 +224,21 @@ __device__ __forceinline__ void multiply(const Product& p) {
   const Int row = static_cast<Int>(blockIdx.x) * Shape::ROWS, column = static_cast<Int>(blockIdx.y) * Shape::COLUMNS;
   const Int M = a_lines == Lines::ALONG ? lines_of(p, p.M) : p.M, D = a_lines == Lines::ALONG ? p.D : lines_of(p, p.D);
   if (row >= M) return;
-  const Int start = blockIdx.z * p.split_depth, end = min(D, start + p.split_depth);
-  const int depths = static_cast<int>((end - start + TILE_DEPTH - 1) / TILE_DEPTH);
+  WarpTile<Shape, a_lines, b_lines> result(static_cast<int>(threadIdx.x) / 32);
 
+  if (a_lines == Lines::ALONG && p.R > 0 && blockIdx.z == 0) {
+    using Short = LowRankTile<Shape>;
+    Stages<a_lines, A> low = {shared, {static_cast<const uint16_t*>(p.low), p.low_pitch, window_of<a_lines>(row, M, 0, p.R)}};
+    DenseB<b_lines, Shape::COLUMNS, Short> factor(p.factor, p.factor_pitch, shared + Short::STAGES * A::SIZE, window_of<b_lines>(column, p.N, 0, p.R));
+    add_product<Short::STAGES, Storage::BF16>(result, low, factor, depths_of(p.R));
+    result.scale(p.low_alpha);
+    __syncthreads();  // its tiles have been read
+  }
+
+  const Int start = blockIdx.z * p.split_depth, end = min(D, start + p.split_depth);
   Stages<a_lines, A> a = {shared, {static_cast<const uint16_t*>(p.a), p.a_pitch, window_of<a_lines>(row, M, start, end)}};
   B b(p, shared + Shape::STAGES * A::SIZE, window_of<b_lines>(column, p.N, start, end));
-  WarpTile<Shape, a_lines, b_lines, storage == Storage::F16> result(static_cast<int>(threadIdx.x) / 32);
-
-  b.begin();
-#pragma unroll
-  for (int stage = 0; stage < Shape::STAGES - 1; stage++) {
-    a.start_next(stage);
-    b.start_next(stage);
-    copy_async_commit();
-  }
-  if (storage == Storage::NF4) {
-    copy_async_wait<Shape::STAGES - 1>();
-    __syncthreads();  // the tables
-    b.decode_next(0);
-  }
-  for (int depth = 0; depth < depths; depth++) {
-    copy_async_wait<Shape::STAGES - 2>();
-    __syncthreads();
-    a.start_next((depth + Shape::STAGES - 1) % Shape::STAGES);
-    b.start_next((depth + Shape::STAGES - 1) % Shape::STAGES);
-    copy_async_commit();  // beyond the end these are zeros that nobody reads
-    b.decode_next(depth + 1);
-    result.multiply(a.tile(depth % Shape::STAGES), b.tile(depth));
-  }
-  copy_async_wait<0>();
+  add_product<Shape::STAGES, storage>(result, a, b, depths_of(end - start));
   result.store(p, M, row, column);
 }
 

@@ -35,6 +35,14 @@ struct Product {
   // beyond them are not written.
   const int32_t* row_count;
   Int first_row;
+  // Where R > 0 (not in the weight pattern, and alpha 1): a second product over a depth of R, low_alpha·low·factor, is added.
+  // Both are bf16, their lines as those of A and B.
+  const void* low;
+  Int low_pitch;
+  const void* factor;
+  Int factor_pitch;
+  Int R;
+  float low_alpha;
 };
 
 /// Whether the lines of an operand lie along the depth of the product (a line is a row of A or a column of B) or across it.
@@ -52,6 +60,12 @@ struct FlatTile {  // few rows: small batches; A of LoRA when its gradient is ma
 };
 struct NarrowTile {  // few columns: products that end at the rank of LoRA
   static constexpr int ROWS = 128, COLUMNS = 64, WARPS_DOWN = 4, WARPS_ACROSS = 1, STAGES = 4, BLOCKS = 2;
+};
+
+/// The low-rank product of a tile: it is short, and its operands of bf16 must fit where NF4 codes and panels come after it.
+template <class Tile>
+struct LowRankTile : Tile {
+  static constexpr int STAGES = 2;
 };
 
 /// Dynamic shared memory of a kernel. NF4 codes are staged as they are, and decoded into two panels of bf16.

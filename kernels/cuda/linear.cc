@@ -41,6 +41,8 @@ using Signature = void(Product);
 template <class Kernel, class Tile>
 Choice tensor(bool nf4 = false) {
   static_assert(std::is_same_v<typename Kernel::Signature, Signature>, "all kernels of products are launched alike");
+  static_assert(shared_bytes_of<LowRankTile<Tile>>(false) <= std::min(shared_bytes_of<Tile>(false), shared_bytes_of<Tile>(true)),
+                "a low-rank product fits into the shared memory of the long one");
   return {Kernel::symbol, Tile::ROWS, Tile::COLUMNS, TILE_THREADS, shared_bytes_of<Tile>(nf4)};
 }
 template <class Kernel>
@@ -145,6 +147,21 @@ Matrix bf16_copy(const Matrix& matrix) {
 /// A of a product is always bf16.
 Matrix left_matrix(const Matrix& matrix) { return matrix.type == STORE_BF16 && is_ready(matrix) ? matrix : bf16_copy(matrix); }
 
+Matrix low_matrix(const LowRank& x, Int M) { return dense_matrix(x.low, STORE_F32, M, x.R); }
+Matrix factor_matrix(Pattern pattern, const LowRank& x, Int N) {
+  return pattern == Pattern::FORWARD ? dense_matrix(x.factor, STORE_F32, N, x.R) : dense_matrix(x.factor, STORE_F32, x.R, N);
+}
+
+/// Gives a product's kernel its low-rank product as well; nothing of that is left to do then.
+void take_along(Pattern pattern, Product& p, LowRank& added) {
+  if (added.R == 0) return;
+  const Matrix low = bf16_copy(low_matrix(added, p.M)), factor = bf16_copy(factor_matrix(pattern, added, p.N));
+  p.low = low.data, p.low_pitch = low.pitch;
+  p.factor = factor.data, p.factor_pitch = factor.pitch;
+  p.R = added.R, p.low_alpha = added.alpha;
+  added.R = 0;
+}
+
 /// Whether a product went another way than through our kernel.
 bool run_elsewhere(Pattern pattern, const Choice& choice, const Product& p, const Matrix& a, const Matrix& b, Workspace& workspace) {
   if (!large_products || !aligned(p.out) || !large_products->wants(p.M, p.N, p.D)) return false;
@@ -169,35 +186,47 @@ LargeProducts* large_products = nullptr;
 Matrix tensor_matrix(const Matrix& matrix) { return is_ready(matrix) ? matrix : bf16_copy(matrix); }
 
 void product(Pattern pattern, float* out, Int out_pitch, const Matrix& a, const Matrix& b, float alpha, Int accumulate, Int compute,
-             Workspace& workspace, Rows rows) {
+             Workspace& workspace, Rows rows, const LowRank& added) {
   const bool bf16 = compute == COMPUTE_BF16;
   Product p = {};
   p.M = pattern == Pattern::WEIGHT ? a.width : a.lines;
   p.N = pattern == Pattern::FORWARD ? b.lines : b.width;
   p.D = pattern == Pattern::WEIGHT ? a.lines : a.width;
   if (p.M == 0 || p.N == 0) return;
-  if (bf16 && out_pitch == p.N && suits_gemv(pattern, a, b, rows)) return run_gemv(out, a, b, alpha, accumulate);
-  const Matrix left = bf16 ? left_matrix(a) : a, right = bf16 ? tensor_matrix(b) : b;
-  p.out = out, p.out_pitch = out_pitch, p.alpha = alpha, p.accumulate = accumulate;
-  p.a = left.data, p.a_pitch = left.pitch;
-  p.b = right.data, p.b_pitch = right.pitch;
-  p.absmax_codes = right.absmax_codes, p.absmax = right.absmax, p.absmax_offset = right.absmax_offset;
-  p.row_count = rows.count, p.first_row = rows.first;
-  const Choice choice = bf16 ? choose_bf16(pattern, right.type, p.M, p.N) : choose_f32(pattern, right.type);
-  if (bf16 && rows.count == nullptr && out_pitch == p.N && run_elsewhere(pattern, choice, p, left, right, workspace)) return;
-  run(choice, p, pattern == Pattern::WEIGHT ? Rows{} : rows, workspace);
+  const bool few = bf16 && out_pitch == p.N && suits_gemv(pattern, a, b, rows);
+  LowRank left_over = added;
+  if (few) {
+    run_gemv(out, a, b, alpha, accumulate);
+  } else {
+    const Matrix left = bf16 ? left_matrix(a) : a, right = bf16 ? tensor_matrix(b) : b;
+    p.out = out, p.out_pitch = out_pitch, p.alpha = alpha, p.accumulate = accumulate;
+    p.a = left.data, p.a_pitch = left.pitch;
+    p.b = right.data, p.b_pitch = right.pitch;
+    p.absmax_codes = right.absmax_codes, p.absmax = right.absmax, p.absmax_offset = right.absmax_offset;
+    p.row_count = rows.count, p.first_row = rows.first;
+    const Choice choice = bf16 ? choose_bf16(pattern, right.type, p.M, p.N) : choose_f32(pattern, right.type);
+    const bool done = bf16 && rows.count == nullptr && out_pitch == p.N && run_elsewhere(pattern, choice, p, left, right, workspace);
+    if (!done) {
+      if (bf16 && alpha == 1.0f) take_along(pattern, p, left_over);
+      run(choice, p, pattern == Pattern::WEIGHT ? Rows{} : rows, workspace);
+    }
+  }
+  if (left_over.R > 0)
+    product(pattern, out, out_pitch, low_matrix(added, p.M), factor_matrix(pattern, added, p.N), added.alpha, 1, compute, workspace, rows);
 }
 
-void linear_forward(F32Out out, F32In inp, BytesIn weight, Int weight_type, Int M, Int N, Int K, float alpha, Int accumulate, Int compute) {
+void linear_forward(F32Out out, F32In inp, BytesIn weight, Int weight_type, F32In low, F32In factor, Int M, Int N, Int K, Int R, float alpha,
+                    float low_alpha, Int accumulate, Int compute) {
   Workspace workspace;
   const Matrix w = dense_matrix(weight.data, weight_type, N, K);
-  product(Pattern::FORWARD, out.data, N, f32_matrix(inp, M, K), w, alpha, accumulate, compute, workspace);
+  product(Pattern::FORWARD, out.data, N, f32_matrix(inp, M, K), w, alpha, accumulate, compute, workspace, {}, {low.data, factor.data, R, low_alpha});
 }
 
-void linear_backward(F32Out dinp, F32In dout, BytesIn weight, Int weight_type, Int M, Int N, Int K, float alpha, Int accumulate, Int compute) {
+void linear_backward(F32Out dinp, F32In dout, BytesIn weight, Int weight_type, F32In low, F32In factor, Int M, Int N, Int K, Int R, float alpha,
+                     float low_alpha, Int accumulate, Int compute) {
   Workspace workspace;
   const Matrix w = dense_matrix(weight.data, weight_type, N, K);
-  product(Pattern::BACKWARD, dinp.data, K, f32_matrix(dout, M, N), w, alpha, accumulate, compute, workspace);
+  product(Pattern::BACKWARD, dinp.data, K, f32_matrix(dout, M, N), w, alpha, accumulate, compute, workspace, {}, {low.data, factor.data, R, low_alpha});
 }
 
 void linear_weight_backward(F32Out dweight, F32In dout, F32In inp, Int M, Int N, Int K, float alpha, Int compute) {
@@ -205,18 +234,18 @@ void linear_weight_backward(F32Out dweight, F32In dout, F32In inp, Int M, Int N,
   product(Pattern::WEIGHT, dweight.data, K, f32_matrix(dout, M, N), f32_matrix(inp, M, K), alpha, 1, compute, workspace);
 }
 
-void linear_nf4_forward(F32Out out, F32In inp, U8In codes, U8In absmax_codes, F32In absmax, float absmax_offset, Int M, Int N, Int K,
-                        Int accumulate, Int compute) {
+void linear_nf4_forward(F32Out out, F32In inp, U8In codes, U8In absmax_codes, F32In absmax, float absmax_offset, F32In low, F32In factor, Int M,
+                        Int N, Int K, Int R, float low_alpha, Int accumulate, Int compute) {
   Workspace workspace;
   const Matrix w = nf4_matrix(codes, absmax_codes, absmax, absmax_offset, N, K);
-  product(Pattern::FORWARD, out.data, N, f32_matrix(inp, M, K), w, 1.0f, accumulate, compute, workspace);
+  product(Pattern::FORWARD, out.data, N, f32_matrix(inp, M, K), w, 1.0f, accumulate, compute, workspace, {}, {low.data, factor.data, R, low_alpha});
 }
 
-void linear_nf4_backward(F32Out dinp, F32In dout, U8In codes, U8In absmax_codes, F32In absmax, float absmax_offset, Int M, Int N, Int K,
-                         Int accumulate, Int compute) {
+void linear_nf4_backward(F32Out dinp, F32In dout, U8In codes, U8In absmax_codes, F32In absmax, float absmax_offset, F32In low, F32In factor, Int M,
+                         Int N, Int K, Int R, float low_alpha, Int accumulate, Int compute) {
   Workspace workspace;
   const Matrix w = nf4_matrix(codes, absmax_codes, absmax, absmax_offset, N, K);
-  product(Pattern::BACKWARD, dinp.data, K, f32_matrix(dout, M, N), w, 1.0f, accumulate, compute, workspace);
+  product(Pattern::BACKWARD, dinp.data, K, f32_matrix(dout, M, N), w, 1.0f, accumulate, compute, workspace, {}, {low.data, factor.data, R, low_alpha});
 }
 
 }  // namespace tacotune::cuda

@@ -16,6 +16,11 @@
 //                     what the library works in                         32 MiB
 //                     the first product of a shape                      4·M·N, and some KiB
 //
+// and of a low-rank product that is added to it:
+//
+//     compute bf16    one kernel with the first                         2·M·up(R), forward 2·N·up(R), backward 2·R·up(N)
+//     otherwise       a product of its own behind the first             as above; partial results share one piece of memory
+//
 // With tiles of 32×128 (M ≤ 64), 128×64 (N ≤ 64, B of bf16) or 128×128 in bf16, and 64×64 in f32:
 //
 //     tiles  = ⌈M/rows⌉·⌈N/columns⌉         wanted = 1 where tiles ≥ 128, else min(⌈128/tiles⌉, ⌊D/128⌋), at least 1
@@ -94,9 +99,17 @@ class LargeProducts {
 };
 extern LargeProducts* large_products;  // null: our kernels compute everything
 
+/// Adds alpha·low·factor to a product: low (M,R), and factor over a depth of R as the product's b over D. Both f32; R = 0: nothing.
+struct LowRank {
+  const float* low = nullptr;
+  const float* factor = nullptr;
+  Int R = 0;
+  float alpha = 0;
+};
+
 /// out (M,N), its rows `out_pitch` apart, = alpha·product, plus out where `accumulate`. Rows of `out` that belong to no line of
 /// `a` may or may not be written.
 void product(Pattern pattern, float* out, Int out_pitch, const Matrix& a, const Matrix& b, float alpha, Int accumulate, Int compute,
-             Workspace& workspace, Rows rows = {});
+             Workspace& workspace, Rows rows = {}, const LowRank& added = {});
 
 }  // namespace tacotune::cuda

@@ -106,10 +106,10 @@ const STORED: readonly StoredAs[] = ['f32', 'bf16', 'f16'];
 
 /** What plans count on, for the ops that take more than a few bytes, of aligned operands. */
 function plannedScratch(op: OpName, shape: Record<string, number>): number | undefined {
-  const { M = 0, N = 0, K = 0, V = 0, C = 0, compute = 0, type = 0 } = shape;
+  const { M = 0, N = 0, K = 0, R = 0, V = 0, C = 0, alpha = 1, compute = 0, type = 0 } = shape;
   const bf16 = compute === 1;
   const product = (pattern: Pattern, stored: StoredAs) =>
-    linearScratch(pattern, { rows: M, N, K, type: stored, bf16, cublasLt: LEAST });
+    linearScratch(pattern, { rows: M, N, K, type: stored, bf16, cublasLt: LEAST, R, alpha });
   const head = { M, V, C, type: STORED[type]! };
   const trains = shape['frozen'] === 0;
   const heads = { B: shape['B']!, Hq: shape['Hq']!, Hkv: shape['Hkv']!, D: shape['D']! };

@@ -29,13 +29,18 @@ const products = [
   { M: 70, N: 5, K: 33 }, // fewer columns than rows: transposed
   { M: 200, N: 20, K: 600 },
 ];
-const typicalProduct = { M: 512, N: 4096, K: 4096 };
+const typicalProduct = { M: 512, N: 4096, K: 4096, R: 0 };
+
+/** Ranks of what is added: none, odd ones, whole tiles and more than one. */
+const ranks = [0, 5, 16, 64, 70];
+const LOW_ALPHA = 0.25;
 
 /** Both values of each flag, without all their combinations: shape i takes the i-th of a cycle of six. */
 const withSettings = <S>(shapes: S[]) =>
   shapes.flatMap((shape, i) =>
     [0, 1].map((compute) => ({
       ...shape,
+      R: ranks[i % ranks.length]!,
       type: i % 3,
       alpha: i % 2 ? 0.5 : 1,
       accumulate: Math.floor(i / 2) % 2,
@@ -60,7 +65,13 @@ function nf4Weight(N: number, K: number, nested: number, random: Random) {
   };
 }
 const nf4Shapes = products.flatMap((shape, i) =>
-  [0, 1].map((compute) => ({ ...shape, nested: (i + compute) % 2, accumulate: Math.floor(i / 2) % 2, compute })),
+  [0, 1].map((compute) => ({
+    ...shape,
+    R: ranks[i % ranks.length]!,
+    nested: (i + compute) % 2,
+    accumulate: Math.floor(i / 2) % 2,
+    compute,
+  })),
 );
 const typicalNf4 = { ...typicalProduct, nested: 1, accumulate: 0, compute: 1 };
 
@@ -84,15 +95,19 @@ export const linearTables = {
   linearForward: table({
     shapes: withSettings(products),
     typical: { ...typicalProduct, type: 1, alpha: 1, accumulate: 0, compute: 1 },
-    make: ({ M, N, K, type, alpha, accumulate, compute }, random) => ({
+    make: ({ M, N, K, R, type, alpha, accumulate, compute }, random) => ({
       out: assignedOrAdded(M * N, accumulate, random),
       inp: given(random.normal(M * K)),
       weight: given(random.stored(N * K, type)),
       weight_type: type,
+      low: given(random.normal(M * R)),
+      factor: given(random.normal(N * R)),
       M,
       N,
       K,
+      R,
       alpha,
+      low_alpha: LOW_ALPHA,
       accumulate,
       compute,
     }),
@@ -101,15 +116,19 @@ export const linearTables = {
   linearBackward: table({
     shapes: withSettings(products),
     typical: { ...typicalProduct, type: 1, alpha: 1, accumulate: 0, compute: 1 },
-    make: ({ M, N, K, type, alpha, accumulate, compute }, random) => ({
+    make: ({ M, N, K, R, type, alpha, accumulate, compute }, random) => ({
       dinp: assignedOrAdded(M * K, accumulate, random),
       dout: given(random.normal(M * N)),
       weight: given(random.stored(N * K, type)),
       weight_type: type,
+      low: given(random.normal(M * R)),
+      factor: given(random.normal(K * R)),
       M,
       N,
       K,
+      R,
       alpha,
+      low_alpha: LOW_ALPHA,
       accumulate,
       compute,
     }),
@@ -117,7 +136,7 @@ export const linearTables = {
   }),
   linearWeightBackward: table({
     shapes: withSettings(products),
-    typical: { M: 512, N: 16, K: 4096, type: 0, alpha: 1, accumulate: 0, compute: 1 },
+    typical: { M: 512, N: 16, K: 4096, R: 0, type: 0, alpha: 1, accumulate: 0, compute: 1 },
     make: ({ M, N, K, alpha, compute }, random) => ({
       dweight: updated(random.normal(N * K)),
       dout: given(random.normal(M * N)),
@@ -133,13 +152,17 @@ export const linearTables = {
   linearNf4Forward: table({
     shapes: nf4Shapes,
     typical: typicalNf4,
-    make: ({ M, N, K, nested, accumulate, compute }, random) => ({
+    make: ({ M, N, K, R, nested, accumulate, compute }, random) => ({
       out: assignedOrAdded(M * N, accumulate, random),
       inp: given(random.normal(M * K)),
       ...nf4Weight(N, K, nested, random),
+      low: given(random.normal(M * R)),
+      factor: given(random.normal(N * R)),
       M,
       N,
       K,
+      R,
+      low_alpha: LOW_ALPHA,
       accumulate,
       compute,
     }),
@@ -148,13 +171,17 @@ export const linearTables = {
   linearNf4Backward: table({
     shapes: nf4Shapes,
     typical: typicalNf4,
-    make: ({ M, N, K, nested, accumulate, compute }, random) => ({
+    make: ({ M, N, K, R, nested, accumulate, compute }, random) => ({
       dinp: assignedOrAdded(M * K, accumulate, random),
       dout: given(random.normal(M * N)),
       ...nf4Weight(N, K, nested, random),
+      low: given(random.normal(M * R)),
+      factor: given(random.normal(K * R)),
       M,
       N,
       K,
+      R,
+      low_alpha: LOW_ALPHA,
       accumulate,
       compute,
     }),

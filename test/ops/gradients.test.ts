@@ -27,6 +27,7 @@ const dot = (a: F32, b: F32) => a.reduce((sum, value, i) => sum + value * b[i]!,
 const zeros = (like: F32) => new Float32Array(like.length);
 /** Values that stay exact when h is added. */
 const coarse = (values: F32) => values.map((value) => Math.round(value * 1024) / 1024);
+const none = new Float32Array(0);
 
 const cases: Record<string, (random: Random) => GradientCase> = {
   embeddingBackward(random) {
@@ -147,14 +148,67 @@ const cases: Record<string, (random: Random) => GradientCase> = {
       inputs: { dinp: inp, dweight: weight },
       loss() {
         const out = zeros(dout);
-        native().linearForward(out, inp, weight, STORAGE_TYPE.f32, M, N, K, alpha, 0, COMPUTE_TYPE.f32);
+        native().linearForward(
+          out,
+          inp,
+          weight,
+          STORAGE_TYPE.f32,
+          none,
+          none,
+          M,
+          N,
+          K,
+          0,
+          alpha,
+          0,
+          0,
+          COMPUTE_TYPE.f32,
+        );
         return dot(dout, out);
       },
       gradients() {
         const [dinp, dweight] = [zeros(inp), zeros(weight)];
-        native().linearBackward(dinp, dout, weight, STORAGE_TYPE.f32, M, N, K, alpha, 0, COMPUTE_TYPE.f32);
+        native().linearBackward(
+          dinp,
+          dout,
+          weight,
+          STORAGE_TYPE.f32,
+          none,
+          none,
+          M,
+          N,
+          K,
+          0,
+          alpha,
+          0,
+          0,
+          COMPUTE_TYPE.f32,
+        );
         native().linearWeightBackward(dweight, dout, inp, M, N, K, alpha, COMPUTE_TYPE.f32);
         return { dinp, dweight };
+      },
+    };
+  },
+
+  'linearBackward with the low-rank product of a LoRA'(random) {
+    const [M, N, K, R, scale] = [4, 5, 6, 3, 0.75];
+    const [inp, weight] = [coarse(random.normal(M * K)), coarse(random.normal(N * K))];
+    const [A, B] = [coarse(random.normal(R * K)), coarse(random.normal(N * R))];
+    const dout = random.normal(M * N);
+    const [f32, compute] = [STORAGE_TYPE.f32, COMPUTE_TYPE.f32];
+    return {
+      inputs: { dinp: inp },
+      loss() {
+        const [out, low] = [zeros(dout), new Float32Array(M * R)];
+        native().linearForward(low, inp, A, f32, none, none, M, R, K, 0, 1, 0, 0, compute);
+        native().linearForward(out, inp, weight, f32, low, B, M, N, K, R, 1, scale, 0, compute);
+        return dot(dout, out);
+      },
+      gradients() {
+        const [dinp, dlow] = [zeros(inp), new Float32Array(M * R)];
+        native().linearBackward(dlow, dout, B, f32, none, none, M, N, R, 0, scale, 0, 0, compute);
+        native().linearBackward(dinp, dout, weight, f32, dlow, A, M, N, K, R, 1, 1, 0, compute);
+        return { dinp };
       },
     };
   },
@@ -170,12 +224,44 @@ const cases: Record<string, (random: Random) => GradientCase> = {
       inputs: { dinp: inp },
       loss() {
         const out = zeros(dout);
-        native().linearNf4Forward(out, inp, codes, absmaxCodes, nested, 1, M, N, K, 0, COMPUTE_TYPE.f32);
+        native().linearNf4Forward(
+          out,
+          inp,
+          codes,
+          absmaxCodes,
+          nested,
+          1,
+          none,
+          none,
+          M,
+          N,
+          K,
+          0,
+          0,
+          0,
+          COMPUTE_TYPE.f32,
+        );
         return dot(dout, out);
       },
       gradients() {
         const dinp = zeros(inp);
-        native().linearNf4Backward(dinp, dout, codes, absmaxCodes, nested, 1, M, N, K, 0, COMPUTE_TYPE.f32);
+        native().linearNf4Backward(
+          dinp,
+          dout,
+          codes,
+          absmaxCodes,
+          nested,
+          1,
+          none,
+          none,
+          M,
+          N,
+          K,
+          0,
+          0,
+          0,
+          COMPUTE_TYPE.f32,
+        );
         return { dinp };
       },
     };

@@ -9,7 +9,7 @@ import { opTables } from './cases.js';
 import { makeArguments, type OpName, type OpTable, type Values } from './op-table.js';
 
 /** Numbers that may be any number; all others are sizes, flags, types and counts. */
-const REALS = /^(eps|alpha|value|scale|absmax_offset|p|learning_rate|beta1|beta2|weight_decay|grad_scale)$/;
+const REALS = /^(eps|alpha|low_alpha|value|scale|absmax_offset|p|learning_rate|beta1|beta2|weight_decay|grad_scale)$/;
 /** Numbers that shapes do not depend on: any whole number from 0 (or 1) is right. */
 const FREE = /^(seed|step)$/;
 /** Settings of few values. */
@@ -152,5 +152,8 @@ test('heads that do not divide, odd rotations, fewer keys than queries', () => {
     /Tk/,
   );
   assert.throws(() => kernels.ropeForward(f32(3), f32(3), new Int32Array(1), 1, 1, 3, 1), /even D/);
-  assert.throws(() => kernels.linearForward(f32(0), f32(0), f32(0), 0, 2 ** 40, 2 ** 40, 2 ** 40, 1, 0, 0), /2\^63/);
+  assert.throws(
+    () => kernels.linearForward(f32(0), f32(0), f32(0), 0, f32(0), f32(0), 2 ** 40, 2 ** 40, 2 ** 40, 0, 1, 0, 0, 0),
+    /2\^63/,
+  );
 });

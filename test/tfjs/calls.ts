@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The cases of test/ops as calls of a device: how each op's arguments become tensors, and which of them come back. The names
 // and the order are those of kernels/ops.h; shapes are spelled in its letters.
-import type { Device, F32, I32, Nf4, Tensor, U8, Weight, WeightValues } from '../../engine/index.js';
+import type { Device, F32, I32, LinearOptions, Nf4, Tensor, U8, Weight, WeightValues } from '../../engine/index.js';
 import type { Arguments, OpName, Values } from '../ops/op-table.js';
 
 const STORED = ['f32', 'bf16', 'f16'] as const;
@@ -143,15 +143,16 @@ const CALLS: Partial<Record<OpName, Call>> = {
   swigluForward: (d, p) => d.swigluForward(p.f32('out', 'n'), p.f32('gate', 'n'), p.f32('up', 'n')),
   swigluBackward: (d, p) =>
     d.swigluBackward(p.f32('dgate', 'n'), p.f32('dup', 'n'), p.f32('dout', 'n'), p.f32('gate', 'n'), p.f32('up', 'n')),
-  linearForward: (d, p) => d.linearForward(p.f32('out', 'M N'), p.f32('inp', 'M K'), p.dense('N K'), linearOptions(p)),
+  linearForward: (d, p) =>
+    d.linearForward(p.f32('out', 'M N'), p.f32('inp', 'M K'), p.dense('N K'), linearOptions(p, 'N R')),
   linearBackward: (d, p) =>
-    d.linearBackward(p.f32('dinp', 'M K'), p.f32('dout', 'M N'), p.dense('N K'), linearOptions(p)),
+    d.linearBackward(p.f32('dinp', 'M K'), p.f32('dout', 'M N'), p.dense('N K'), linearOptions(p, 'R K')),
   linearWeightBackward: (d, p) =>
     d.linearWeightBackward(p.f32('dweight', 'N K'), p.f32('dout', 'M N'), p.f32('inp', 'M K'), p.number('alpha')),
   linearNf4Forward: (d, p) =>
-    d.linearForward(p.f32('out', 'M N'), p.f32('inp', 'M K'), p.nf4(), { accumulate: p.number('accumulate') === 1 }),
+    d.linearForward(p.f32('out', 'M N'), p.f32('inp', 'M K'), p.nf4(), linearOptions(p, 'N R')),
   linearNf4Backward: (d, p) =>
-    d.linearBackward(p.f32('dinp', 'M K'), p.f32('dout', 'M N'), p.nf4(), { accumulate: p.number('accumulate') === 1 }),
+    d.linearBackward(p.f32('dinp', 'M K'), p.f32('dout', 'M N'), p.nf4(), linearOptions(p, 'R K')),
   dropoutForward: (d, p) => d.dropoutForward(p.f32('out', 'n'), p.f32('inp', 'n'), p.number('p'), p.number('seed')),
   dropoutBackward: (d, p) =>
     d.dropoutBackward(
@@ -205,7 +206,13 @@ const CALLS: Partial<Record<OpName, Call>> = {
 
 const ropeTable = (p: Placed) => p.device.view(p.f32('table', 'n'), 0, [p.number('P'), 2, p.number('D') / 2]);
 
-const linearOptions = (p: Placed) => ({ alpha: p.number('alpha'), accumulate: p.number('accumulate') === 1 });
+const linearOptions = (p: Placed, factor: string): LinearOptions => ({
+  ...('alpha' in p.args && { alpha: p.number('alpha') }),
+  accumulate: p.number('accumulate') === 1,
+  ...(p.number('R') > 0 && {
+    lowRank: { low: p.f32('low', 'M R'), factor: p.f32('factor', factor), alpha: p.number('low_alpha') },
+  }),
+});
 
 export const isDeviceOp = (op: OpName): boolean => op in CALLS;
 

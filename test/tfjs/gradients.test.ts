@@ -149,10 +149,11 @@ const CASES: Record<string, (tf: Tf, random: Random) => Case> = {
   'linear, input'(tf, random) {
     const [M, N, K, alpha] = [5, 7, 6, 0.75];
     const [weight, dout] = [random.normal(N * K), random.normal(M * N)];
-    const sizes = { M, N, K, alpha, accumulate: 0, compute: 0 };
+    const none = { low: given(new Float32Array(0)), factor: given(new Float32Array(0)) };
+    const sizes = { M, N, K, R: 0, alpha, low_alpha: 0, accumulate: 0, compute: 0 };
     return {
       op: 'linearBackward',
-      args: { dinp: written(M * K), dout: given(dout), weight: given(weight), weight_type: 0, ...sizes },
+      args: { dinp: written(M * K), dout: given(dout), weight: given(weight), weight_type: 0, ...none, ...sizes },
       inputs: { dinp: tf.tensor(random.normal(M * K), [M, K]) },
       forward: (x) => linearForward(tf, x!, tf.tensor(weight.slice(), [N, K]), alpha),
       dout: tf.tensor(dout.slice(), [M, N]),
@@ -178,9 +179,11 @@ const CASES: Record<string, (tf: Tf, random: Random) => Case> = {
     const [nested, weight] = [Float32Array.of(0.5), new Float32Array(N * K)];
     under('reference', 1, () => native().nf4Dequantize(weight, codes, absmaxCodes, nested, 1, N * K));
     const parts = { codes: given(codes), absmax_codes: given(absmaxCodes), absmax: given(nested), absmax_offset: 1 };
+    const none = { low: given(new Float32Array(0)), factor: given(new Float32Array(0)) };
+    const sizes = { M, N, K, R: 0, low_alpha: 0, accumulate: 0, compute: 0 };
     return {
       op: 'linearNf4Backward',
-      args: { dinp: written(M * K), dout: given(dout), ...parts, M, N, K, accumulate: 0, compute: 0 },
+      args: { dinp: written(M * K), dout: given(dout), ...parts, ...none, ...sizes },
       inputs: { dinp: tf.tensor(random.normal(M * K), [M, K]) },
       forward: (x) => linearForward(tf, x!, tf.tensor(weight.slice(), [N, K]), 1),
       dout: tf.tensor(dout.slice(), [M, N]),

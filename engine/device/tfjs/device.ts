@@ -201,21 +201,23 @@ export class TfjsDevice extends TfjsMemory implements Device {
     });
   }
 
-  linearForward(out: F32, inp: F32, weight: Weight, { alpha, accumulate }: LinearOptions = {}): void {
+  linearForward(out: F32, inp: F32, weight: Weight, { alpha, accumulate, lowRank }: LinearOptions = {}): void {
     refuseAlpha(weight, alpha);
     this.run(() => {
       const x = this.rows(inp, weight.shape[1]);
       const product = weight.dtype === 'nf4' ? this.#nf4.product?.(x, this.#parts(weight)) : undefined;
       this.put(out, product ?? linearForward(this.tf, x, this.#dense(weight), alpha ?? 1), accumulate);
     });
+    if (lowRank) this.linearForward(out, lowRank.low, lowRank.factor, { alpha: lowRank.alpha, accumulate: true });
   }
 
-  linearBackward(dinp: F32, dout: F32, weight: Weight, { alpha, accumulate }: LinearOptions = {}): void {
+  linearBackward(dinp: F32, dout: F32, weight: Weight, { alpha, accumulate, lowRank }: LinearOptions = {}): void {
     refuseAlpha(weight, alpha);
     this.run(() => {
       const dy = this.rows(dout, weight.shape[0]);
       this.put(dinp, linearBackward(this.tf, dy, this.#dense(weight), alpha ?? 1), accumulate);
     });
+    if (lowRank) this.linearBackward(dinp, lowRank.low, lowRank.factor, { alpha: lowRank.alpha, accumulate: true });
   }
 
   linearWeightBackward(dweight: F32, dout: F32, inp: F32, alpha = 1): void {

@@ -76,12 +76,14 @@ const std::vector<MNK> PRODUCTS = {{0, 4, 4},     {3, 0, 4},      {3, 4, 0},    
 template <class Make>
 void over_products(Cases& cases, bool typical, Make make) {
   if (typical) {
-    for (const Int M : {512, 2048}) make(MNK{M, 4096, 4096}, STORE_BF16, 1.0f, 0, COMPUTE_BF16, true);
+    for (const Int M : {512, 2048})
+      for (const Int R : {0, 64}) make(MNK{M, 4096, 4096}, STORE_BF16, 1.0f, 0, COMPUTE_BF16, true, R);
     return;
   }
+  const Int ranks[] = {0, 5, 16, 64, 70};
   for (size_t i = 0; i < PRODUCTS.size(); i++)
     for (const Int compute : {COMPUTE_F32, COMPUTE_BF16})
-      make(PRODUCTS[i], static_cast<Int>(i % 3), i % 2 ? 0.5f : 1.0f, static_cast<Int>(i / 2 % 2), compute, (i + static_cast<size_t>(compute)) % 2 == 0);
+      make(PRODUCTS[i], static_cast<Int>(i % 3), i % 2 ? 0.5f : 1.0f, static_cast<Int>(i / 2 % 2), compute, (i + static_cast<size_t>(compute)) % 2 == 0, ranks[i % 5]);
   (void)cases;
 }
 
@@ -104,21 +106,26 @@ Nf4 nf4(Int n, bool nested) {
 
 Cases linear_cases(const std::string& op, bool typical) {
   Cases cases;
-  over_products(cases, typical, [&](MNK s, Int type, float alpha, Int accumulate, Int compute, bool nested) {
+  over_products(cases, typical, [&](MNK s, Int type, float alpha, Int accumulate, Int compute, bool nested, Int R) {
     const auto [M, N, K] = s;
-    const std::string shape = product_text(s, compute, accumulate) + (op.find("nf4") != std::string::npos ? (nested ? " nested" : "") : text(" type=", type));
-    const double flops = 2.0 * static_cast<double>(M) * static_cast<double>(N) * static_cast<double>(K);
+    const bool forward = op.find("forward") != std::string::npos, has_rank = op != "linear_weight_backward";
+    if (typical && R > 0 && !has_rank) return;
+    const std::string shape = product_text(s, compute, accumulate) + (has_rank ? text(" R=", R) : "") + (op.find("nf4") != std::string::npos ? (nested ? " nested" : "") : text(" type=", type));
+    const double depths = static_cast<double>(N) * static_cast<double>(K) + (has_rank ? static_cast<double>(forward ? N : K) * static_cast<double>(R) : 0.0);
+    const double flops = 2.0 * static_cast<double>(M) * depths;
+    const auto low = [&] { return given(normal(M * R)); };
+    const auto factor = [&] { return given(normal((forward ? N : K) * R)); };
     const Nf4 q = nf4(op.find("nf4") != std::string::npos ? N * K : 0, nested);
     if (op == "linear_forward")
-      cases.push_back(trial(BOTH(linear_forward), PRODUCT, flops, assigned_or_added(M * N, accumulate), given(normal(M * K)), given(stored(N * K, type)), type, M, N, K, alpha, accumulate, compute));
+      cases.push_back(trial(BOTH(linear_forward), PRODUCT, flops, assigned_or_added(M * N, accumulate), given(normal(M * K)), given(stored(N * K, type)), type, low(), factor(), M, N, K, R, alpha, 0.25f, accumulate, compute));
     if (op == "linear_backward")
-      cases.push_back(trial(BOTH(linear_backward), PRODUCT, flops, assigned_or_added(M * K, accumulate), given(normal(M * N)), given(stored(N * K, type)), type, M, N, K, alpha, accumulate, compute));
+      cases.push_back(trial(BOTH(linear_backward), PRODUCT, flops, assigned_or_added(M * K, accumulate), given(normal(M * N)), given(stored(N * K, type)), type, low(), factor(), M, N, K, R, alpha, 0.25f, accumulate, compute));
     if (op == "linear_weight_backward")
       cases.push_back(trial(BOTH(linear_weight_backward), PRODUCT, flops, updated(normal(N * K)), given(normal(M * N)), given(normal(M * K)), M, N, K, alpha, compute));
     if (op == "linear_nf4_forward")
-      cases.push_back(trial(BOTH(linear_nf4_forward), PRODUCT, flops, assigned_or_added(M * N, accumulate), given(normal(M * K)), q.codes, q.absmax_codes, q.absmax, q.offset, M, N, K, accumulate, compute));
+      cases.push_back(trial(BOTH(linear_nf4_forward), PRODUCT, flops, assigned_or_added(M * N, accumulate), given(normal(M * K)), q.codes, q.absmax_codes, q.absmax, q.offset, low(), factor(), M, N, K, R, 0.25f, accumulate, compute));
     if (op == "linear_nf4_backward")
-      cases.push_back(trial(BOTH(linear_nf4_backward), PRODUCT, flops, assigned_or_added(M * K, accumulate), given(normal(M * N)), q.codes, q.absmax_codes, q.absmax, q.offset, M, N, K, accumulate, compute));
+      cases.push_back(trial(BOTH(linear_nf4_backward), PRODUCT, flops, assigned_or_added(M * K, accumulate), given(normal(M * N)), q.codes, q.absmax_codes, q.absmax, q.offset, low(), factor(), M, N, K, R, 0.25f, accumulate, compute));
   });
   return cases;
 }

@@ -62,17 +62,20 @@ inline void call_attention(const Sizes& s, Int compute) {
 
 inline void call_products(const Sizes& s, Int M, Int compute) {
   const Int C = s.C, F = s.F, V = s.V, R = 16, frozen = 0, weights = F * C, blocks = weights / 64;
+  const Any none{0};
   for (const Int type : {STORE_F32, STORE_BF16, STORE_F16}) {
-    TACOTUNE_CALL(linear_forward, Any{M * C}, Any{M * C}, Any{bytes_of(type, C * C)}, type, M, C, C, 1.0f, 0, compute);
-    TACOTUNE_CALL(linear_backward, Any{M * C}, Any{M * C}, Any{bytes_of(type, C * C)}, type, M, C, C, 1.0f, 0, compute);
+    TACOTUNE_CALL(linear_forward, Any{M * C}, Any{M * C}, Any{bytes_of(type, C * C)}, type, none, none, M, C, C, 0, 1.0f, 0.0f, 0, compute);
+    TACOTUNE_CALL(linear_backward, Any{M * C}, Any{M * C}, Any{bytes_of(type, C * C)}, type, none, none, M, C, C, 0, 1.0f, 0.0f, 0, compute);
   }
-  // The low-rank pair.
-  TACOTUNE_CALL(linear_forward, Any{M * R}, Any{M * C}, Any{4 * R * C}, STORE_F32, M, R, C, 1.0f, 0, compute);
-  TACOTUNE_CALL(linear_backward, Any{M * C}, Any{M * R}, Any{4 * R * C}, STORE_F32, M, R, C, 1.0f, 1, compute);
+  // The low-rank products that stand alone; the others ride with those over the frozen weights below.
+  TACOTUNE_CALL(linear_forward, Any{M * R}, Any{M * C}, Any{4 * R * C}, STORE_F32, none, none, M, R, C, 0, 1.0f, 0.0f, 0, compute);
+  TACOTUNE_CALL(linear_backward, Any{M * C}, Any{M * R}, Any{4 * R * C}, STORE_F32, none, none, M, R, C, 0, 1.0f, 0.0f, 0, compute);
   TACOTUNE_CALL(linear_weight_backward, Any{R * C}, Any{M * R}, Any{M * C}, M, R, C, 1.0f, compute);
   TACOTUNE_CALL(linear_weight_backward, Any{C * C}, Any{M * C}, Any{M * C}, M, C, C, 1.0f, compute);
-  TACOTUNE_CALL(linear_nf4_forward, Any{M * F}, Any{M * C}, Any{weights / 2}, Any{blocks}, Any{(blocks + 255) / 256}, 0.0f, M, F, C, 0, compute);
-  TACOTUNE_CALL(linear_nf4_backward, Any{M * C}, Any{M * F}, Any{weights / 2}, Any{blocks}, Any{(blocks + 255) / 256}, 0.0f, M, F, C, 0, compute);
+  TACOTUNE_CALL(linear_nf4_forward, Any{M * F}, Any{M * C}, Any{weights / 2}, Any{blocks}, Any{(blocks + 255) / 256}, 0.0f, Any{M * R}, Any{F * R}, M, F, C, R,
+                2.0f, 0, compute);
+  TACOTUNE_CALL(linear_nf4_backward, Any{M * C}, Any{M * F}, Any{weights / 2}, Any{blocks}, Any{(blocks + 255) / 256}, 0.0f, Any{M * R}, Any{R * C}, M, F, C, R,
+                1.0f, 0, compute);
   TACOTUNE_CALL(cross_entropy_forward, Any{M}, Any{M * C}, Any{2 * V * C}, STORE_BF16, Any{M}, M, V, C, compute);
   TACOTUNE_CALL(cross_entropy_forward_backward, Any{M}, Any{M * C}, Any{frozen}, Any{M * C}, Any{2 * V * C}, STORE_BF16, Any{M}, 1.0f, M, V, C, compute);
 }
