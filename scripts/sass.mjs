@@ -222,6 +222,12 @@ const weightOf = (instructions) =>
     return sum + arithmetic + bytes * (BYTE_WEIGHTS[unit] ?? 0) - (RARE.has(name) ? 1e6 : 1);
   }, 0);
 
+/** Of two loops with as many products, the one that does more beside them takes longer, whatever it moves. */
+function weightOfLoop(instructions) {
+  const products = instructions.filter(({ unit }) => unit === 'tensor').length;
+  return products > 0 ? products * WEIGHTS.tensor + instructions.length : weightOf(instructions);
+}
+
 function successors({ name, target, conditional }, index) {
   if (name === 'BRA') return conditional ? [index + 1, target] : [target];
   if ((name === 'EXIT' || name === 'RET' || name === 'BRX') && !conditional) return [];
@@ -279,7 +285,7 @@ export function hotPath(instructions) {
     const within = loops.filter((other) => other !== loop && other.start >= loop.start && other.end <= loop.end);
     const { path } = busiestPath(instructions, loop.start, loop.end);
     const own = path.filter((i) => !within.some(({ start, end }) => i >= start && i <= end));
-    const weight = weightOf(own.map((i) => instructions[i]));
+    const weight = weightOfLoop(own.map((i) => instructions[i]));
     if (weight <= most) continue;
     most = weight;
     best = { loop: true, path: path.map((i) => instructions[i]) };
