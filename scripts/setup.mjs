@@ -26,7 +26,9 @@ step(
   // The lab (but for the cases that doctor runs) and the ops for TensorFlow are built by scripts of their own.
   [
     join(root, 'binding.gyp'),
-    ...filesBelow(['kernels'], ['.cc', '.h', '.inc']).filter((file) => !/[/](lab|tfjs)[/](?!harness[/])/.test(file)),
+    ...filesBelow(['kernels'], ['.cc', '.h', '.inc']).filter(
+      (file) => !/[/](lab|tfjs)[/](?!harness[/])/.test(file.slice(root.length)),
+    ),
   ],
   'build/Release/tacotune.node',
   () => {

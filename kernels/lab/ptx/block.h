@@ -47,7 +47,10 @@ class Block {
   void run(Random& random);
 
   /// Where `bytes` at an address lie. @throws Stop
-  char* reach(const Warp& warp, const Instruction& instruction, uint32_t lane, uint64_t address, uint32_t bytes, Space space);
+  char* reach(const Warp& warp, const Instruction& instruction, uint32_t lane, uint64_t address, uint32_t bytes, Space space) {
+    const bool known = space <= Space::GLOBAL && address >= hit_begin_ && address + bytes <= hit_end_ && (address & (bytes - 1)) == 0;
+    return known ? reinterpret_cast<char*>(address) : look_up(warp, instruction, lane, address, bytes, space);
+  }
   char* reach_shared(const Warp& warp, const Instruction& instruction, uint32_t lane, uint64_t offset, uint32_t bytes);
   [[noreturn]] void stop(Failure failure, const Warp& warp, uint32_t lane, uint32_t place, const std::string& text) const;
   std::string line(uint32_t place) const;
@@ -55,6 +58,7 @@ class Block {
   static void count_global(Traffic& traffic, const uint64_t* addresses, uint32_t mask, uint32_t bytes);
 
  private:
+  char* look_up(const Warp& warp, const Instruction& instruction, uint32_t lane, uint64_t address, uint32_t bytes, Space space);
   bool step(Warp& warp);
   void merge(Warp& warp, size_t& at);
   bool run_group(Warp& warp, size_t at);

@@ -99,7 +99,7 @@ char* Block::reach_shared(const Warp& warp, const Instruction& i, uint32_t lane,
   return shared.data() + offset;
 }
 
-char* Block::reach(const Warp& warp, const Instruction& i, uint32_t lane, uint64_t address, uint32_t bytes, Space space) {
+char* Block::look_up(const Warp& warp, const Instruction& i, uint32_t lane, uint64_t address, uint32_t bytes, Space space) {
   if (space == Space::GENERIC && address - SHARED_WINDOW < WINDOW_BYTES) return reach_shared(warp, i, lane, address - SHARED_WINDOW, bytes);
   if (space == Space::SHARED) return reach_shared(warp, i, lane, address, bytes);
   if (space == Space::LOCAL || address - LOCAL_WINDOW < WINDOW_BYTES) {
@@ -108,7 +108,6 @@ char* Block::reach(const Warp& warp, const Instruction& i, uint32_t lane, uint64
     return const_cast<char*>(warp.local.data()) + size_t(lane) * entry.local_bytes + offset;
   }
   if ((address & (bytes - 1)) != 0) stop(Failure::MISALIGNED, warp, lane, i.place, "misaligned: " + std::to_string(bytes) + " bytes of global memory at " + std::to_string(address));
-  if (address >= hit_begin_ && address + bytes <= hit_end_) return reinterpret_cast<char*>(address);
   uint64_t begin = 0, end = 0;
   if (find_(address, begin, end) && address + bytes <= end) {
     hit_begin_ = begin;
