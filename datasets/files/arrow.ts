@@ -3,7 +3,7 @@
 // one ends in an error: `apache-arrow` loops without end over some of them. One batch is held at a time. Knows no rows.
 import type { FileHandle } from 'node:fs/promises';
 import { UserError } from '../../errors.js';
-import { BatchBuffers, type UnpackZstd } from './arrow-buffers.js';
+import { BatchBuffers, MAX_BATCH_BYTES, type UnpackZstd } from './arrow-buffers.js';
 import { columnsOf, Dictionary } from './arrow-columns.js';
 import { FILE_MAGIC, FILE_START, FILE_TAIL_BYTES, footerStart, frameOf, PREFIX_BYTES } from './arrow-frames.js';
 import { type ArrowField, type ArrowMessage, readFooter, readMessage } from './arrow-metadata.js';
@@ -24,7 +24,7 @@ export async function* readArrow(handle: FileHandle, path: string, onBad?: OnBad
       cause,
     });
   try {
-    for await (const { rows, read } of batchesOf(await ArrowSource.open(handle))) {
+    for await (const { rows, read } of batchesOf(await ArrowSource.open(handle, path))) {
       for (let i = 0; i < rows; i++, position++) {
         const value = attemptRow(
           () => read(i),
@@ -35,8 +35,7 @@ export async function* readArrow(handle: FileHandle, path: string, onBad?: OnBad
       }
     }
   } catch (cause) {
-    if (cause instanceof UserError) throw cause;
-    const ended = fault(`an Arrow file with a batch after row ${position}`, cause);
+    const ended = cause instanceof UserError ? cause : fault(`an Arrow file with a batch after row ${position}`, cause);
     if (!onBad) throw ended;
     onBad(ended, 0);
   }
@@ -56,11 +55,12 @@ function attemptRow(read: () => unknown, fault: (cause: unknown) => UserError, o
 class ArrowSource {
   private constructor(
     private readonly handle: FileHandle,
+    private readonly path: string,
     readonly bytes: number,
   ) {}
 
-  static async open(handle: FileHandle): Promise<ArrowSource> {
-    return new ArrowSource(handle, (await handle.stat()).size);
+  static async open(handle: FileHandle, path: string): Promise<ArrowSource> {
+    return new ArrowSource(handle, path, (await handle.stat()).size);
   }
 
   /** In memory of their own, which begins where any number may. */
@@ -84,7 +84,17 @@ class ArrowSource {
     if (!frame) return undefined;
     const message = readMessage(await this.read(at + frame.start, frame.end - frame.start));
     const body = at + frame.end;
+    if (message.bodyBytes > MAX_BATCH_BYTES) throw this.tooLarge(message.bodyBytes);
     return { message, body: await this.read(body, message.bodyBytes), end: body + message.bodyBytes };
+  }
+
+  private tooLarge(bytes: number): UserError {
+    return new UserError({
+      expected: `batches of at most ${MAX_BATCH_BYTES >> 20} MiB, as one is held at a time`,
+      found: `one of ${bytes} bytes`,
+      where: this.path,
+      remedy: 'write the file again in smaller batches; or it is damaged',
+    });
   }
 }
 

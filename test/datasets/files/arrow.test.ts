@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Arrow files as others write them, in all kinds of columns, compressed or not; and files that say of themselves what is not so.
-import { readFileSync } from 'node:fs';
+import { readFileSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { RecordBatchFileWriter, RecordBatchStreamWriter, type Table, tableFromArrays } from 'apache-arrow';
 import * as assert from 'uvu/assert';
@@ -170,6 +170,19 @@ test('lengths that are lies: of rows without bytes, and of what is packed', asyn
       /(frame of 120 bytes, not 119|more than 119 bytes)/,
     );
   }
+});
+
+test('a batch that would be too much to hold is refused before it is read', async () => {
+  const source = written(small(), 'stream');
+  const found: string[] = [];
+  for (let at = 8; at + 8 <= source.length; at += 8) {
+    const bytes = Buffer.from(source);
+    bytes.writeBigInt64LE(5n << 28n, at);
+    const path = file(bytes, 'arrow');
+    truncateSync(path, 6 * 2 ** 28); // without blocks on disk
+    await values(path).catch(({ message }) => found.push(message));
+  }
+  assert.ok(found.some((message) => /batches of at most 1024 MiB.*found one of 1342177280 bytes/.test(message)));
 });
 
 test('text that is none: the row is passed over, or its place told', async () => {
