@@ -226,7 +226,9 @@ function inBf16(source: WeightSource): WeightSource {
 async function peftStepper(python: string, config: LlamaConfig, settings: StepSettings): Promise<Stepper> {
   const script = join(root, 'bench', 'peers', 'peft_step.py');
   const given = JSON.stringify({ ...config, ...settings, rank: RANK, threads: native().threads() });
-  const child = spawn(python, [script, given], { stdio: ['pipe', 'pipe', 'inherit'] });
+  // OpenMP's threads would spin for work that never comes while the other side has its turn, and take a core from it.
+  const env = { ...process.env, OMP_WAIT_POLICY: 'PASSIVE' };
+  const child = spawn(python, [script, given], { stdio: ['pipe', 'pipe', 'inherit'], env });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const next = async () => {
     const { value, done } = await lines.next();
