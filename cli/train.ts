@@ -136,7 +136,7 @@ function startText(event: StartEvent): string {
     ['output', event.output],
     ['parameters', `${quantity(all)}, ${quantity(trainable)} of them train`],
     ['compute', `${event.compute} inputs, f32 sums: ${event.computeReason}`],
-    ['device', `${event.device}: ${event.kernels}`],
+    ['device', `${event.device}: ${event.kernels}${event.device === 'cpu' ? ` (${event.deviceReason})` : ''}`],
     ['activations', plan.policy],
     [
       'steps',

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // GPUs through the addon: which there are, why one cannot be used, and the ops over GPU memory. The addon checks every
 // address against what it gave out, so nothing here can crash the process.
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { UserError } from '../errors.js';
 import { native, packageRoot } from './binding.js';
@@ -107,20 +106,25 @@ export const MODULES_VARIABLE = 'TACOTUNE_CUDA_MODULES';
 /** Where `npm run build:cuda` puts the compiled kernels. */
 export const modulesFolder = (): string => process.env[MODULES_VARIABLE] ?? join(packageRoot(), 'build', 'cuda');
 
-/** The GPUs here, or why there is none that can be used, in words. */
-export function findGpus(): { gpus: GpuDescription[]; missing?: string } {
+export interface FoundGpus {
+  gpus: GpuDescription[];
+  /** The first of them, opened: that it can be used is known only then. */
+  gpu?: NativeGpu;
+  /** Why there is none that can be used, in words. */
+  missing?: string;
+  /** Nothing is missing, but something failed. */
+  broken?: boolean;
+}
+
+/** The GPUs here, and whether one can be used: too old a card, or kernels that are not compiled, count as none. */
+export function findGpus(): FoundGpus {
+  let gpus: GpuDescription[] = [];
   try {
-    const gpus = native().listGpus();
-    if (gpus.length === 0) return { gpus, missing: 'the NVIDIA driver sees no GPU' };
-    if (!existsSync(modulesFolder())) {
-      return {
-        gpus,
-        missing: `no compiled kernels in ${modulesFolder()}: 'npm run build:cuda' makes them where nvcc is`,
-      };
-    }
-    return { gpus };
+    gpus = native().listGpus();
+    return { gpus, gpu: native().openGpu(0, modulesFolder()) };
   } catch (error) {
-    return { gpus: [], missing: (error as Error).message };
+    const { message, code } = error as Error & { code?: string };
+    return { gpus, missing: message, broken: code !== 'CUDA_UNAVAILABLE' };
   }
 }
 

@@ -10,7 +10,6 @@ import {
   modulesFolder,
   type NativeGpu,
   native,
-  openGpu,
 } from '../kernels/index.js';
 import { resolvePlace } from './place.js';
 
@@ -57,13 +56,11 @@ export interface DoctorOptions {
 
 /** Looks at everything, and runs the kernels where there is a GPU to run them on. */
 export function diagnose(options: DoctorOptions = {}): Diagnosis {
-  const { gpus, missing } = findGpus();
+  const { gpus, gpu: usable, missing, broken } = findGpus();
   const folder = modulesFolder();
   const modules = existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith('.fatbin')) : [];
-  const opened = missing === undefined ? tried(() => openGpu()) : undefined;
-  const gpu = opened?.value && examined(opened.value, options);
+  const gpu = usable && examined(usable, options);
   const processors = cpus();
-  const unusable = missing ?? opened?.error;
   return {
     node: process.version,
     processor: {
@@ -73,13 +70,13 @@ export function diagnose(options: DoctorOptions = {}): Diagnosis {
       availableBytes: process.availableMemory(),
       instructionSets: native().instructionSets(),
     },
-    chosen: resolvePlace(opened?.error === undefined ? {} : { device: 'cpu' }),
+    chosen: resolvePlace({}),
     gpus,
-    ...(unusable !== undefined && { missing: unusable }),
+    ...(missing !== undefined && { missing }),
     modules: modules.sort(),
     ...(gpu && { gpu }),
     healthy:
-      opened?.error === undefined &&
+      broken !== true &&
       (gpu === undefined || gpu.cublasLt.library === '' || gpu.cublasLt.trouble === undefined) &&
       (gpu?.checks.every(({ failed }) => failed === 0) ?? true) &&
       (gpu?.probes.every(({ mismatches }) => mismatches === 0) ?? true),
@@ -105,12 +102,4 @@ function checkCublasLt(gpu: NativeGpu): void {
   gpu.useCublasLt(1);
   for (const op of gpu.ops.filter((op) => op.startsWith('linear'))) gpu.checkOp(op);
   gpu.useCublasLt(0);
-}
-
-function tried<T>(work: () => T): { value?: T; error?: string } {
-  try {
-    return { value: work() };
-  } catch (error) {
-    return { error: (error as Error).message };
-  }
 }

@@ -52,6 +52,8 @@ export interface StartEvent {
   type: 'start';
   output: string;
   device: DeviceName;
+  /** Why this device. */
+  deviceReason: string;
   compute: Compute;
   /** Why this compute type. */
   computeReason: string;
@@ -147,6 +149,7 @@ async function* runPlanned(
         type: 'start',
         output,
         device: place.device,
+        deviceReason: place.deviceReason,
         compute,
         computeReason,
         kernels: kernelsOf(place, device),

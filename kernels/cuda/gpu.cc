@@ -111,8 +111,8 @@ Gpu::Gpu(int ordinal, const std::string& modules) : launched_(REMEMBERED) {
     throw Unavailable(description_.name + " has compute capability " + std::to_string(description_.compute_capability / 10) + "." +
                       std::to_string(description_.compute_capability % 10) + ", and 8.0 (Ampere) or later is needed");
   require(driver().cuDriverGetVersion(&driver_version_), "cuDriverGetVersion");
-  device_ = device_at(ordinal);
-  require(driver().cuDevicePrimaryCtxRetain(&context_, device_), "cuDevicePrimaryCtxRetain");
+  const CUdevice device = device_at(ordinal);
+  require(driver().cuDevicePrimaryCtxRetain(&context_, device), "cuDevicePrimaryCtxRetain");
   be_current();
   load_modules(modules);
   require(driver().cuStreamCreate(&compute_, number::STREAM_NON_BLOCKING), "cuStreamCreate");

@@ -107,7 +107,6 @@ class Gpu {
   GpuDescription description_;
   DeviceInfo info_;
   int driver_version_ = 0;
-  CUdevice device_ = 0;
   CUcontext context_ = nullptr;
   CUstream compute_ = nullptr, copies_ = nullptr;
   CUevent compute_reached_ = nullptr, copies_reached_ = nullptr;

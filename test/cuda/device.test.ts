@@ -43,6 +43,9 @@ test('without a driver: auto computes on the CPU and says why, cuda is refused',
     };
     assert.is(doctor.chosen.device, 'cpu');
     assert.match(doctor.chosen.deviceReason, /no NVIDIA driver/);
+    const auto = onGpu(['train', recipe, '--output', join(folder, 'run'), '--device', 'auto'], none);
+    assert.is(auto.status, 0, auto.stderr);
+    assert.match(auto.stderr, /device +cpu: \S+, \d+ threads \(no NVIDIA driver: /);
   });
 });
 
