@@ -55,9 +55,14 @@ test('a driver that is too old, and missing kernels, are told apart', async () =
       missing: string;
     };
     assert.match(old.missing, /supports CUDA 12\.4.*13\.0 is needed/);
-    const bare = JSON.parse(onGpu(['doctor', '--json'], { TACOTUNE_CUDA_MODULES: join(folder, 'none') }).stdout) as {
+    // The folder is there and has no kernels: a GPU that is found and cannot be opened is none.
+    const bare = JSON.parse(onGpu(['doctor', '--json'], { TACOTUNE_CUDA_MODULES: folder }).stdout) as {
       missing: string;
+      healthy: boolean;
+      gpus: unknown[];
+      chosen: { device: string };
     };
+    assert.equal([bare.gpus.length, bare.chosen.device, bare.healthy], [1, 'cpu', true]);
     assert.match(bare.missing, /npm run build:cuda/);
   });
 });
